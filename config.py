@@ -1,0 +1,14 @@
+"""Read by pyinfra from the working directory before anything else runs."""
+
+import sys
+from pathlib import Path
+
+from pyinfra import config
+
+# pyinfra appends the working directory to sys.path: an installed package called `facts` would hide ours.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+config.REQUIRE_PYINFRA_VERSION = ">=3.10,<4"
+
+# One failed node stops the run: the waves after it stay untouched.
+config.FAIL_PERCENT = 0

@@ -1,0 +1,1 @@
+"""Run: what a person starts, each short enough to read like a runbook."""

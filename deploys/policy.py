@@ -1,0 +1,147 @@
+"""The policy of one host, checked: group_data, inventory and ``--data`` as pyinfra has merged them."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.host import Host
+
+from models.interface_policy import POLICIES
+
+
+class PolicyError(PyinfraError):
+    """A value that the policy cannot hold; the message names the file, line and key that set it."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What is wanted; the keys are explained in group_data/all.py. Times are in seconds."""
+
+    dns_vips: tuple[str, ...] | None
+    probe_name: str
+    probe_tries: int
+    probe_deadline: float
+    probe_pods: int
+    dnsmasq_interface_policy: str
+    dnsmasq_interfaces: tuple[str, ...] | None
+    dnsmasq_foreign_interfaces: tuple[str, ...]
+    canary_nodes: int
+    wave_nodes: int | str
+    last_nodes: tuple[str, ...]
+    undo_after: int
+
+
+def of(host: Host) -> Policy:
+    """The host's policy. Raises PolicyError for a missing, misspelt or impossible value."""
+    data: dict[str, Any] = host.data.dict()
+    known = [field.name for field in fields(Policy)]
+    for key in data:
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.85)
+        if key not in known and near:
+            raise PolicyError(f"{_place(host, key)}: there is no such key; did you mean {near[0]}?")
+    for key in known:
+        if key not in data:
+            raise PolicyError(f"group_data/all.py: the key {key} is missing")
+        problem = _RULES[key](data[key])
+        if problem:
+            raise PolicyError(f"{_place(host, key)} = {data[key]!r}: {problem}")
+    return Policy(**{key: tuple(data[key]) if isinstance(data[key], list) else data[key] for key in known})
+
+
+def _count(low: int, high: int) -> Callable[[Any], str]:
+    def rule(value: Any) -> str:
+        good = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+        return "" if good else f"must be a whole number from {low} to {high}"
+
+    return rule
+
+
+def _names(value: Any) -> str:
+    good = isinstance(value, list | tuple) and all(isinstance(name, str) and name for name in value)
+    return "" if good else "must be a list of names"
+
+
+def _interfaces(value: Any) -> str:
+    problem = _names(value)
+    if problem or not any(set(name) & set(' ,"#\n') for name in value):
+        return problem
+    return "an interface's name holds no space, comma, quote or #"
+
+
+def _addresses(value: Any) -> str:
+    try:
+        good = isinstance(value, list | tuple) and value and [ip_address(address) for address in value]
+    except ValueError:
+        good = False
+    return "" if good else "must be None or a list of IP addresses"
+
+
+def _or_none(rule: Callable[[Any], str]) -> Callable[[Any], str]:
+    return lambda value: "" if value is None else rule(value)
+
+
+def _wave(value: Any) -> str:
+    share = value[:-1] if isinstance(value, str) and value.endswith("%") else ""
+    if share.isdecimal() and 1 <= int(share) <= 100:
+        return ""
+    return "must be a whole number from 1, or a share from 1% to 100%" if _count(1, 100_000)(value) else ""
+
+
+def _name(value: Any) -> str:
+    return "" if isinstance(value, str) and 0 < len(value) < 254 and " " not in value else "must be a domain name"
+
+
+def _seconds(value: Any) -> str:
+    good = isinstance(value, int | float) and not isinstance(value, bool) and 0.1 <= value <= 30
+    return "" if good else "must be a number of seconds from 0.1 to 30"
+
+
+def _policy(value: Any) -> str:
+    return "" if value in POLICIES else f"must be one of {', '.join(POLICIES)}"
+
+
+_RULES: dict[str, Callable[[Any], str]] = {
+    "dns_vips": _or_none(_addresses),
+    "probe_name": _name,
+    "probe_tries": _count(1, 200),
+    "probe_deadline": _seconds,
+    "probe_pods": _count(1, 20),
+    "dnsmasq_interface_policy": _policy,
+    "dnsmasq_interfaces": _or_none(_interfaces),
+    "dnsmasq_foreign_interfaces": _interfaces,
+    "canary_nodes": _count(1, 100_000),
+    "wave_nodes": _wave,
+    "last_nodes": _names,
+    "undo_after": _count(30, 3600),
+}
+
+
+def _place(host: Host, key: str) -> str:
+    """Who set the key, in the order in which pyinfra lets them win: --data, the inventory, group_data."""
+    inventory = host.inventory
+    if key in inventory.get_override_data():
+        return f"--data {key}"
+    if key in inventory.get_host_data(host.name):
+        return f"inventory, host {host.name}, {key}"
+    for group in [*reversed([group for group in host.groups if group != "all"]), "all"]:
+        line = _line(Path("group_data") / f"{group}.py", key)
+        if line:
+            return f"group_data/{group}.py:{line}: {key}"
+    return f"inventory, a group of {host.name}, {key}"
+
+
+def _line(path: Path, key: str) -> int:
+    if not path.is_file():
+        return 0
+    for node in ast.parse(path.read_text()).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        if any(isinstance(target, ast.Name) and target.id == key for target in targets):
+            return node.lineno
+    return 0

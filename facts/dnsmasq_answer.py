@@ -1,0 +1,97 @@
+"""What a node sends about its dnsmasq processes and their files, line by line, before dnsmasq's rules are applied."""
+
+from __future__ import annotations
+
+import base64
+from typing import Literal, TypedDict, cast
+
+from facts.dnsmasq_options import ConfigFile, Entry
+
+
+class Owner(TypedDict):
+    """Mode (octal digits), user and group (numbers) and last change (seconds since 1970) of a file."""
+
+    mode: str
+    uid: int
+    gid: int
+    changed: int
+
+
+class Process(TypedDict):
+    """One process named dnsmasq; `ticks` is its start after boot in clock ticks, see proc_pid_stat(5)."""
+
+    pid: int
+    parent: int
+    ticks: int
+    netns: str
+    unit: str
+    argv: list[str]
+
+
+class Answer:
+    """The lines of the node's script: `process`, `host`, `unit`, `nonlocal`, `version`, and one record per path.
+
+    A `file` line is followed by the file's content in base64, a `dir` line by an `entry` line for each name in it.
+    Raises ValueError for a line that is cut short.
+    """
+
+    def __init__(self, output: list[str]) -> None:
+        self.processes: list[Process] = []
+        self.files: dict[str, ConfigFile] = {}
+        self.owners: dict[str, Owner] = {}
+        self.home = ""
+        self.ticks_a_second = 100
+        self.booted = 0
+        self.unit_loaded = self.unit_running = False
+        self.exec_start = ""
+        self.version = ""
+        self.nonlocal_bind = False
+        path = ""
+        contents: dict[str, bytes] = {}
+        for line in output:
+            kind, _, rest = line.partition(" ")
+            if kind in ("missing", "unreadable", "large", "dir"):
+                path = rest
+                self._add(path, cast(Literal["missing", "unreadable", "large", "dir"], kind))
+            elif kind == "file":
+                mode, uid, gid, changed, identity, path = rest.split(" ", 5)
+                self._add(path, "file")
+                self.files[path]["identity"] = identity
+                self.owners[path] = {"mode": mode, "uid": int(uid), "gid": int(gid), "changed": int(changed)}
+                contents[path] = b""
+            elif kind == "entry":
+                leads_to, name = rest.split(" ", 1)
+                self.files[path]["entries"].append(cast(Entry, {"name": name, "kind": leads_to}))
+            elif " " not in line and path in contents:
+                contents[path] += base64.b64decode(line)
+            else:
+                self._other(kind, rest)
+        for path, content in contents.items():
+            self.files[path]["content"] = content.decode("utf-8", "surrogateescape")
+
+    def _add(self, path: str, kind: Literal["file", "dir", "missing", "unreadable", "large"]) -> None:
+        self.files[path] = {"path": path, "kind": kind, "content": "", "entries": []}
+
+    def _other(self, kind: str, rest: str) -> None:
+        if kind == "process":
+            pid, parent, ticks, netns, unit, argv = rest.split(" ")
+            self.processes.append(
+                {
+                    "pid": int(pid),
+                    "parent": int(parent),
+                    "ticks": int(ticks),
+                    "netns": netns,
+                    "unit": "" if unit == "-" else unit,
+                    "argv": base64.b64decode(argv).decode("utf-8", "surrogateescape").split("\0")[:-1],
+                }
+            )
+        elif kind == "host":
+            self.home, ticks_a_second, booted = rest.split(" ")
+            self.ticks_a_second, self.booted = int(ticks_a_second), int(booted)
+        elif kind == "unit":
+            state, running, self.exec_start = rest.split(" ", 2)
+            self.unit_loaded, self.unit_running = state == "loaded", running == "yes"
+        elif kind == "nonlocal":
+            self.nonlocal_bind = rest.startswith("1")
+        elif kind == "version":
+            self.version = rest

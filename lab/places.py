@@ -1,0 +1,90 @@
+"""Where commands can be run in a lab: nodes, pods and the bare-metal client.
+
+Nothing here uses ssh: root of the machine enters the namespaces, so the lab does not depend on what is being tested.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import host, network
+from lab.host import LabError
+from lab.plan import BARE_METAL, NodePlan
+from lab.questions import Answer, ask_from
+from lab.state import Machine, State
+
+
+@dataclass(frozen=True)
+class Place:
+    """Somewhere in the lab: `entry` is the command prefix that leads there."""
+
+    name: str
+    address: str
+    entry: tuple[str, ...]
+
+    def run(
+        self, argv: Sequence[str], *, stdin: str | None = None, check: bool = True, timeout: float = 60.0
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command there as root. Raises LabError if it fails and `check` is set."""
+        return host.run([*self.entry, *argv], stdin=stdin, check=check, timeout=timeout)
+
+    def ask(self, server: str, name: str = "www.example.com", *, tcp: bool = False, timeout: int = 1) -> Answer:
+        """Ask `server` for the A records of `name` with one try of `timeout` seconds."""
+        return ask_from(self.entry, server, name, tcp=tcp, timeout=timeout)
+
+
+@dataclass(frozen=True)
+class Node(Place):
+    """A booted node. `leader` is its PID 1 as the machine numbers it."""
+
+    plan: NodePlan
+    leader: int
+
+    def pod(self, name: str) -> Place:
+        """The pod `client` or `coredns` on this node: its network and its mounts. Raises KeyError, LabError."""
+        pod = self.plan.pod(name)
+        main = self.run(["systemctl", "show", "--property=MainPID", "--value", pod.unit]).stdout.strip()
+        if main == "0":
+            raise LabError(f"{pod.unit} on {self.name} has no process")
+        return Place(f"{self.name}/{name}", pod.address, (*self.entry, "nsenter", f"--target={main}", "--net", "--mount"))
+
+    @property
+    def files(self) -> Path:
+        """The node's root as seen from the machine. An absolute link in it leads to the machine's own files."""
+        return Path(f"/proc/{self.leader}/root")
+
+    def write(self, path: str, text: str, mode: int = 0o644) -> None:
+        """Write a file on the node, given by its absolute path there."""
+        file = self.files / path.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        file.chmod(mode)
+
+    def active(self, unit: str) -> bool:
+        """True if the systemd unit is active."""
+        return self.run(["systemctl", "is-active", "--quiet", unit], check=False).returncode == 0
+
+
+def node(record: State, plan: NodePlan) -> Node:
+    """The booted node that `plan` describes. Raises LabError if it has not started."""
+    leader = _leader(record.machines.get(plan.name), plan.name)
+    return Node(plan.name, plan.address, _enter(leader, "--net"), plan, leader)
+
+
+def bare_metal(record: State) -> Place:
+    """The client on the LAN that is no node: its own network, the files of the machine `outside`."""
+    leader = _leader(record.machines.get(network.OUTSIDE), network.OUTSIDE)
+    return Place("bare-metal", BARE_METAL, _enter(leader, f"--net={network.namespace(network.CLIENT)}"))
+
+
+def _leader(machine: Machine | None, name: str) -> int:
+    if machine is None or machine.leader is None:
+        raise LabError(f"{name} has not started")
+    return machine.leader.pid
+
+
+def _enter(leader: int, net: str) -> tuple[str, ...]:
+    return ("nsenter", f"--target={leader}", "--mount", "--uts", "--ipc", "--pid", "--cgroup", net, "--root", "--wd")

@@ -1,0 +1,1 @@
+"""Know: pure models of what software on a node does with its configuration."""

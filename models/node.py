@@ -1,0 +1,210 @@
+"""A node as the dnsmasq model needs it, put together from what was read: addresses, pods, and who asks it for DNS."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from itertools import islice
+
+from facts.dnsmasq import Instance
+from facts.interfaces import Address as InterfaceAddress
+from facts.interfaces import Interface
+from facts.routes import outgoing
+from facts.snapshot import Snapshot
+from models.dnsmasq import Query
+from models.host import Address, Host, Listener
+from models.needs import Need
+
+_PROTOCOLS = ("udp", "tcp")
+#: Interfaces whose addresses are services of the cluster: present on every node, served by none of its processes.
+_SERVICE_INTERFACES = ("kube-ipvs0", "nodelocaldns")
+#: Containers that no kubelet runs: they are not promised an answer, they only must not lose one.
+_NOT_KUBERNETES = re.compile(r"/(docker|libpod|machine\.slice|lxc)[-./]")
+#: Remote pods that one node's dnsmasq is judged by, at most.
+_REMOTE_PODS = 20
+
+
+@dataclass(frozen=True)
+class Asker:
+    """A pod of the node: `pid` is a process in its network namespace, `arrival` where its packets enter the host."""
+
+    address: str
+    pid: int
+    arrival: str
+    kubernetes: bool
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{'pod' if self.kubernetes else 'container'} {self.address}"
+
+
+def host(snapshot: Snapshot, without: int = 0) -> Host:
+    """The node's network and what holds its ports.
+
+    + without: a process whose own sockets are left out, because it is the one in question
+    """
+    interfaces = snapshot["interfaces"]["value"]
+    return Host(
+        interfaces=frozenset(interface["name"] for interface in interfaces),
+        addresses=tuple(
+            Address.of(interface["name"], f"{address['address']}/{address['prefix']}", address["label"])
+            for interface, address in _addresses(interfaces)
+        ),
+        listeners=tuple(
+            Listener.of(
+                socket["protocol"], socket["address"], socket["port"], socket["interface"] or None, socket["process"]
+            )
+            for socket in snapshot["sockets"]["value"]
+            if not without or all(owner["pid"] != without for owner in socket["owners"] or [])
+        ),
+        nonlocal_bind=snapshot["dnsmasq"]["value"]["nonlocal_bind"],
+    )
+
+
+def vips(fleet: Mapping[str, Snapshot | None], given: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
+    """Per node, its own addresses on which dnsmasq serves others.
+
+    + given: the addresses, where the policy names them. Otherwise: what resolv.conf, systemd-resolved or a pod of any
+      node names as its server, is an address of this node, and is not held by another program than dnsmasq
+    """
+    asked = set(given or ())
+    if given is None:
+        for snapshot in fleet.values():
+            asked |= set(_asked_servers(snapshot)) if snapshot else set()
+    return {name: _served(snapshot, asked) if snapshot else () for name, snapshot in fleet.items()}
+
+
+def _asked_servers(snapshot: Snapshot) -> Iterable[str]:
+    resolv_conf, resolved = snapshot["resolv_conf"]["value"], snapshot["resolved"]["value"]
+    if resolv_conf:
+        yield from resolv_conf["nameservers"]
+    if resolved:
+        yield from resolved["uplinks"]
+        yield from resolved["servers"]
+        for link in resolved["links"]:
+            yield from link["servers"]
+    for pod in snapshot["pods"]["value"]:
+        yield from pod["nameservers"]
+
+
+def _served(snapshot: Snapshot, asked: set[str]) -> tuple[str, ...]:
+    if not any(instance["on_host"] for instance in snapshot["dnsmasq"]["value"]["instances"]):
+        return ()
+    return tuple(
+        address["address"]
+        for interface, address in _addresses(snapshot["interfaces"]["value"])
+        if address["address"] in asked
+        and address["scope"] != "host"
+        and interface["name"] not in _SERVICE_INTERFACES
+        and not _held_by_another(snapshot, address["address"])
+    )
+
+
+def _held_by_another(snapshot: Snapshot, address: str) -> bool:
+    return any(
+        socket["address"] == address and socket["port"] == 53 and socket["process"] not in ("", "dnsmasq")
+        for socket in snapshot["sockets"]["value"]
+    )
+
+
+def serving(snapshot: Snapshot, vip: str) -> Instance | None:
+    """The dnsmasq that owns this address: by its sockets, and dnsmasq.service where no dnsmasq holds one.
+
+    Others (libvirt's, NetworkManager's, a container's) are never it. None where the node has no such dnsmasq.
+    """
+    instances = [instance for instance in snapshot["dnsmasq"]["value"]["instances"] if instance["on_host"]]
+    for addresses in ((vip,), ("0.0.0.0", "::", "*")):
+        for socket in snapshot["sockets"]["value"]:
+            if socket["port"] == 53 and socket["address"] in addresses:
+                pids = {owner["pid"] for owner in socket["owners"] or []}
+                for instance in instances:
+                    if instance["pid"] in pids:
+                        return instance
+    return next((instance for instance in instances if instance["unit"] == "dnsmasq.service"), None)
+
+
+def askers(snapshot: Snapshot) -> list[Asker]:
+    """The node's pods that can be asked from: those with an address to which the node has a route of its own."""
+    routing = snapshot["routes"]["value"]
+    found: list[Asker] = []
+    for pod in snapshot["pods"]["value"]:
+        for address in pod["addresses"]:
+            route = outgoing(routing["main"] if routing else [], address)
+            if route and route["interface"] and ip_network(route["destination"]).prefixlen:
+                found.append(Asker(address, pod["pid"], route["interface"], not _NOT_KUBERNETES.search(pod["cgroup"])))
+    return found
+
+
+def needs(name: str, fleet: Mapping[str, Snapshot | None], vip: str) -> list[Need]:
+    """Who asks this node's address, over UDP and TCP: its pods, its LAN, other nodes' pods, and the node itself."""
+    snapshot = fleet[name]
+    assert snapshot is not None
+    node = host(snapshot)
+    version = ip_address(vip).version
+    sources = [
+        (asker.name, asker.address, asker.arrival, asker.kubernetes)
+        for asker in askers(snapshot)
+        if ip_address(asker.address).version == version
+    ]
+    sources += [(who, address, arrival, True) for who, address, arrival in _neighbours(name, fleet, node, vip)]
+    wanted = [
+        Need(who, Query.of(address, vip, protocol, arrival), required)
+        for who, address, arrival, required in sources
+        for protocol in _PROTOCOLS
+    ]
+    wanted += [Need("the host itself", Query.from_host(node, vip, protocol)) for protocol in _PROTOCOLS]
+    for address in _asked_on_loopback(snapshot, node):
+        wanted += [Need("the host itself", Query.from_host(node, address, protocol), False) for protocol in _PROTOCOLS]
+    return wanted
+
+
+def _neighbours(
+    name: str, fleet: Mapping[str, Snapshot | None], node: Host, vip: str
+) -> Iterable[tuple[str, str, str]]:
+    """Other nodes in the address's subnet, or any neighbour there; then pods of other nodes, by the route to them."""
+    owner = node.owner(ip_address(vip))
+    others = {other: snapshot for other, snapshot in fleet.items() if snapshot and other != name}
+    networks = [
+        address.ip.network
+        for address in node.addresses
+        if owner and address.interface == owner.interface and address.ip.version == owner.ip.version
+    ]
+    lan = [
+        (f"LAN {address['address']} ({other})", address["address"])
+        for other, snapshot in others.items()
+        for _, address in _addresses(snapshot["interfaces"]["value"])
+        if any(ip_address(address["address"]) in network for network in networks) and address["scope"] == "global"
+    ]
+    if not lan:
+        widest = min(networks, key=lambda network: network.prefixlen, default=None)
+        spare = (ip for ip in widest.hosts() if not node.is_local(ip)) if widest else iter(())
+        lan = [(f"LAN {ip}", str(ip)) for ip in islice(spare, 1)]
+    for who, address in lan[:_REMOTE_PODS]:
+        yield who, address, owner.interface if owner else ""
+    snapshot = fleet[name]
+    routing = snapshot["routes"]["value"] if snapshot else None
+    remote = [
+        (f"{asker.name} ({other})", asker.address)
+        for other, snapshot in others.items()
+        for asker in askers(snapshot)[:1]
+        if ip_address(asker.address).version == ip_address(vip).version
+    ]
+    for who, address in remote[:_REMOTE_PODS]:
+        route = outgoing(routing["main"] if routing else [], address)
+        if route and route["interface"]:
+            yield who, address, route["interface"]
+
+
+def _asked_on_loopback(snapshot: Snapshot, node: Host) -> list[str]:
+    """Loopback addresses that the node's own resolver asks, systemd-resolved's stub not among them."""
+    stubs = {str(listener.ip) for listener in node.listeners if listener.process.startswith("systemd-resolve")}
+    resolv_conf, resolved = snapshot["resolv_conf"]["value"], snapshot["resolved"]["value"]
+    servers = [*(resolv_conf["nameservers"] if resolv_conf else []), *(resolved["uplinks"] if resolved else [])]
+    return [server for server in dict.fromkeys(servers) if ip_address(server).is_loopback and server not in stubs]
+
+
+def _addresses(interfaces: Sequence[Interface]) -> Iterable[tuple[Interface, InterfaceAddress]]:
+    return ((interface, address) for interface in interfaces for address in interface["addresses"])

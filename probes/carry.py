@@ -1,0 +1,151 @@
+"""One POSIX sh script that asks all probes of a node, from every source at once.
+
+A carrier gets one row per question: number of the probe, protocol, address, port, tries, deadline in
+microseconds, number of its first try in the exec, the question without its id in hex, name, type. A carrier
+runs once per source, inside its network namespace (nsenter(1)), with the tries of all its questions in flight
+together. Nothing is installed and no file is written; each part has a time limit and its own sections of the
+output, so that what hangs or is missing costs only its own tries.
+
+The output is lines that begin with `@dns `, each a single write, in any order:
+
+    @dns probes JSON               what is asked: the output can be read without knowing more
+    @dns carrier S NAME            how the questions of source S are asked
+    @dns stderr S TEXT             what went wrong around them
+    @dns try P T MICROSECONDS STATE [TEXT]    state: answer, timeout, closed, error
+    @dns data P T HEX              the next bytes of the answer
+    @dns dig P T TEXT              (dig) its output
+    @dns ping P TEXT               (ICMP) its output
+    @dns end
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Sequence
+from itertools import groupby
+from math import ceil
+from pathlib import Path
+from shlex import quote
+
+import dns.name
+
+from probes import bash, dig, ping, python3, wire
+from probes.probe import Probe, Source, validate
+
+IN_FLIGHT = 64
+"""How many tries a node has in flight, over all its sources."""
+
+_DISPATCHER = r"""
+export LC_ALL=C
+unset BASH_ENV ENV
+printf '\n@dns probes %s\n' @PROBES@
+carrier=none
+if bash -c ': 3<>/dev/udp/127.0.0.1/9' 2>/dev/null; then carrier=bash
+elif python3 -IS -c '' 2>/dev/null; then carrier=python3
+elif command -v dig >/dev/null 2>&1; then carrier=dig
+fi
+tell() { while IFS= read -r line; do printf '@dns stderr %s %s\n' "$1" "$line"; done; }
+within() {
+  source=$1 netns=$2 local=$3 limit=$4
+  shift 4
+  set -- sh -c "$local || { echo the address is not in this network namespace >&2; exit 3; }; exec \"\$@\"" sh "$@"
+  [ -z "$netns" ] || set -- nsenter "--net=$netns" "$@"
+  { timeout -k 1 "$limit" "$@" 2>&1 >&3 3>&- </dev/null | tell "$source"; } 3>&1
+}
+ask() {
+  printf '@dns carrier %s %s\n' "$1" "$carrier"
+  source=$1 netns=$2 local=$3 limit=$4
+  shift 4
+  case $carrier in
+    bash) within "$source" "$netns" "$local" "$limit" bash -c @BASH@ bash "$@" ;;
+    python3) within "$source" "$netns" "$local" "$limit" python3 -IS -c @PYTHON3@ "$@" ;;
+    dig) within "$source" "$netns" "$local" "$limit" sh -c @DIG@ sh "$@" ;;
+  esac
+}
+"""
+
+
+def carry(probes: Sequence[Probe]) -> str:
+    """The script. It ends with 0 whatever the node lacks; ValueError: a probe that cannot be asked."""
+    for probe in probes:
+        validate(probe)
+    numbered = list(enumerate(probes))
+    sources = grouped(probes)
+    share = max(4, IN_FLIGHT // max(1, len(sources)))
+    parts = []
+    for number, source in enumerate(sources):
+        where = f"{number} {quote(source['netns'])} {quote(_is_local(source['address']))}"
+        mine = [(index, probe) for index, probe in numbered if probe["source"] == source]
+        questions = [(index, probe) for index, probe in mine if probe["protocol"] != "icmp"]
+        if questions:
+            limit = time_limit([probe for _, probe in questions], share)
+            rows = " ".join(quote(_row(index, probe, first_try(probes, index))) for index, probe in questions)
+            parts.append(f"ask {where} {limit} {share} {rows} &")
+        for index, probe in mine:
+            if probe["protocol"] == "icmp":
+                overall = ping.overall_s(probe)
+                arguments = f"{index} {probe['destination']} {probe['tries']} {ping.wait_s(probe)} {overall}"
+                parts.append(f"within {where} {overall + 2} sh -c {quote(ping.SCRIPT)} sh {arguments} &")
+    texts = {
+        "PROBES": json.dumps(list(probes), separators=(",", ":")),
+        "BASH": bash.SCRIPT,
+        "PYTHON3": Path(python3.__file__).read_text(encoding="utf-8"),
+        "DIG": dig.SCRIPT,
+    }
+    script = re.sub(r"@([A-Z0-9]+)@", lambda match: quote(texts[match[1]]), _DISPATCHER)
+    return "\n".join([script.strip(), *parts, "wait", "echo @dns end"])
+
+
+def grouped(probes: Sequence[Probe]) -> list[Source]:
+    """The sources, each once, in the order in which they first appear: their numbers in the output."""
+    sources: list[Source] = []
+    for source, _ in groupby(probe["source"] for probe in probes):
+        if source not in sources:
+            sources.append(source)
+    return sources
+
+
+def first_try(probes: Sequence[Probe], index: int) -> int:
+    """The number in the exec of a probe's first try."""
+    return sum(probe["tries"] for probe in probes[:index])
+
+
+def time_limit(probes: Sequence[Probe], in_flight: int) -> int:
+    """Seconds in which the questions of one source are over even if none is answered: they fly in batches."""
+    batches = ceil(sum(probe["tries"] for probe in probes) / in_flight)
+    slowest = ceil(max(probe["deadline_s"] for probe in probes))
+    return (batches + 1) * (slowest + 1) + ceil(max(probe["tries"] for probe in probes) * 0.02) + 3
+
+
+def _row(index: int, probe: Probe, first: int) -> str:
+    wire.identifier(first + probe["tries"])
+    fields = (
+        index,
+        probe["protocol"],
+        probe["destination"],
+        probe["port"],
+        probe["tries"],
+        round(probe["deadline_s"] * 1_000_000),
+        first,
+        wire.without_id(probe),
+        dns.name.from_text(probe["name"]).to_text(),
+        probe["rdtype"],
+    )
+    return " ".join(map(str, fields))
+
+
+def _is_local(address: str) -> str:
+    """A sh command that fails where the address is not a local one.
+
+    /proc/net is the reader's own network namespace (proc(5)), and needs no tool that a node might lack; the
+    formats are those of net/ipv4/fib_trie.c and net/ipv6/addrconf.c.
+    """
+    if not address:
+        return ":"
+    parsed = ipaddress.ip_address(address)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return f'grep -q "^{parsed.packed.hex()} " /proc/net/if_inet6'
+    pattern = str(parsed).replace(".", "[.]")
+    return f'grep -A1 -x " *|-- {pattern}" /proc/net/fib_trie | grep -q "/32 host LOCAL"'

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host
@@ -40,7 +40,8 @@ class Policy:
 
 def of(host: Host) -> Policy:
     """The host's policy. Raises PolicyError for a missing, misspelt or impossible value."""
-    data: dict[str, Any] = host.data.dict()
+    merged: Any = host.data
+    data: dict[str, Any] = merged.dict()
     known = [field.name for field in fields(Policy)]
     for key in data:
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.85)
@@ -52,7 +53,27 @@ def of(host: Host) -> Policy:
         problem = _RULES[key](data[key])
         if problem:
             raise PolicyError(f"{_place(host, key)} = {data[key]!r}: {problem}")
-    return Policy(**{key: tuple(data[key]) if isinstance(data[key], list) else data[key] for key in known})
+    checked: dict[str, Any] = {key: tuple(data[key]) if isinstance(data[key], list) else data[key] for key in known}
+    return Policy(**checked)
+
+
+class DnsmasqArguments(TypedDict):
+    """What `operations.dnsmasq` takes of the policy."""
+
+    policy: str
+    interfaces: tuple[str, ...] | None
+    foreign: tuple[str, ...]
+    vips: tuple[str, ...] | None
+
+
+def dnsmasq_arguments(policy: Policy) -> DnsmasqArguments:
+    """The policy in the words of `operations.dnsmasq.interface_policy`."""
+    return {
+        "policy": policy.dnsmasq_interface_policy,
+        "interfaces": policy.dnsmasq_interfaces,
+        "foreign": policy.dnsmasq_foreign_interfaces,
+        "vips": policy.dns_vips,
+    }
 
 
 def _count(low: int, high: int) -> Callable[[Any], str]:
@@ -125,7 +146,7 @@ _RULES: dict[str, Callable[[Any], str]] = {
 
 def _place(host: Host, key: str) -> str:
     """Who set the key, in the order in which pyinfra lets them win: --data, the inventory, group_data."""
-    inventory = host.inventory
+    inventory: Any = host.inventory
     if key in inventory.get_override_data():
         return f"--data {key}"
     if key in inventory.get_host_data(host.name):
@@ -141,7 +162,11 @@ def _line(path: Path, key: str) -> int:
     if not path.is_file():
         return 0
     for node in ast.parse(path.read_text()).body:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        targets: list[ast.expr] = []
+        if isinstance(node, ast.Assign):
+            targets = node.targets
+        elif isinstance(node, ast.AnnAssign):
+            targets = [node.target]
         if any(isinstance(target, ast.Name) and target.id == key for target in targets):
             return node.lineno
     return 0

@@ -89,8 +89,7 @@ emit() {
 }
 home=$(readlink /proc/1/ns/net)
 running=no
-set -f
-for comm in $(set +f; echo /proc/[0-9]*/comm); do
+for comm in /proc/[0-9]*/comm; do
     [ "$(cat "$comm" 2>/dev/null)" = dnsmasq ] || continue
     dir=${comm%/comm}
     netns=$(readlink "$dir/ns/net") && set -- $(cat "$dir/stat" 2>/dev/null) && [ $# -gt 22 ] || continue
@@ -100,7 +99,9 @@ for comm in $(set +f; echo /proc/[0-9]*/comm); do
     [ "$netns" = "$home" ] || continue
     IFS='
 '
+    set -f
     set -- $(tr '\0' '\n' < "$dir/cmdline")
+    set +f
     unset IFS
     before=
     for arg in "$@"; do
@@ -113,7 +114,6 @@ for comm in $(set +f; echo /proc/[0-9]*/comm); do
         before=$arg
     done
 done
-set +f
 echo "host $home $(getconf CLK_TCK) $(sed -n 's/^btime //p' /proc/stat)"
 emit /etc/dnsmasq.conf
 for defaults in /etc/default/dnsmasq /etc/sysconfig/dnsmasq; do [ ! -e $defaults ] || emit $defaults; done

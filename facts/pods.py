@@ -34,7 +34,7 @@ class Pod(TypedDict):
 MOST = 300
 MOST_NAMES = 5
 #: For one namespace: about 40 interfaces.
-MOST_BYTES = 20_000
+MOST_BYTES = 40_000
 
 
 class Pods(NodeFact[list[Pod]]):
@@ -60,7 +60,7 @@ class Pods(NodeFact[list[Pod]]):
 
     limit = 20
 
-    # One stat(1) reads every link, and awk reads /proc itself: nothing is started per process, only per namespace.
+    # One stat(1) reads every link, and awk reads /proc itself: nothing is started per process, little per namespace.
     # The namespace is compared after it was entered, because the process may have ended and its number be another's.
     # An absolute link below /proc/PID/root would lead into the node's own files: it is put below it again.
     script = rf"""{SHOW}
@@ -80,9 +80,9 @@ nameservers() {{
             *) file=${{file%/*}}/$target ;;
         esac
     done
-    [ ! -f "/proc/$1/root$file" ] || head -c 20000 "/proc/$1/root$file" | grep '^nameserver' | head -n 10
+    [ ! -f "/proc/$1/root$file" ] || head -c 20000 "/proc/$1/root$file" | sed -n 's/^nameserver/resolv &/p'
 }}
-stat -c %N [0-9]*/ns/net 2>/dev/null | awk -v own="$own" '
+namespaces=$(stat -c %N [0-9]*/ns/net 2>/dev/null | awk -v own="$own" '
     BEGIN {{ gsub(/[^0-9]/, "", own) }}
     {{
         pid = $1; net = $3
@@ -106,22 +106,26 @@ stat -c %N [0-9]*/ns/net 2>/dev/null | awk -v own="$own" '
         for (i = 1; i <= count && i <= {MOST}; i++) print order[i] "\t" oldest[order[i]] names[order[i]]
         if (count > {MOST}) print "truncated: {MOST} of " count " network namespaces" > "/dev/stderr"
     }}' | while IFS="$(printf '\t')" read -r net pid names; do
-    links=$(show {MOST_BYTES} nsenter -t "$pid" -n ip -j -d addr show 2>&1)
+    links=$(nsenter -t "$pid" -n ip -j -d addr show 2>&1)
     code=$?
     [ "$(readlink "/proc/$pid/ns/net")" = "net:[$net]" ] || continue
     [ "$code" = 0 ] || {{ printf '%s\n' "$links" >&2; exit "$code"; }}
-    echo "namespace $net $pid"
-    echo "processes $names"
-    head -n 20 "/proc/$pid/cgroup" 2>/dev/null | sed 's/^/cgroup /'
-    nameservers "$pid" | sed 's/^/resolv /'
-    printf '%s\n' "$links" | sed 's/^/links /'
-done
+    printf '%s\n' "namespace $net $pid" "processes $names"
+    [ ! -r "/proc/$pid/cgroup" ] || while read -r line; do printf '%s\n' "cgroup $line"; done <"/proc/$pid/cgroup"
+    nameservers "$pid"
+    if [ "${{#links}}" -gt {MOST_BYTES} ]; then
+        echo "truncated: {MOST_BYTES} of ${{#links}} bytes of the interfaces of process $pid" >&2
+        links=$(printf '%s' "$links" | head -c {MOST_BYTES})
+    fi
+    printf '%s\n' "links $links"
+done) || exit $?
+printf '%s\n' "$namespaces" | condense
 """
 
     @override
     def read(self, output: list[str]) -> list[Pod]:
         pods: list[list[tuple[str, str]]] = []
-        for line in output:
+        for line in filter(None, output):
             word, _, rest = line.partition(" ")
             if word == "namespace":
                 pods.append([])

@@ -135,18 +135,19 @@ for folder in {" ".join(_FOLDERS)}; do
         [ -f "$file" ] || continue
         [ -r "$file" ] || exit 77
         echo "file $file"
-        head -c 20000 "$file" | sed 's/^/ /'
+        head -c 20000 "$file" | sed -e '/^[#;]/d' -e 's/^/ /'
         # The file's last line may have no end.
         echo
     done
 done
 [ "$(systemctl is-active systemd-resolved.service)" = active ] || exit 0
 echo running
-sed 's/^/uplinks /' /run/systemd/resolve/resolv.conf
+sed -n 's/^nameserver/uplinks &/p' /run/systemd/resolve/resolv.conf
 command -v resolvectl >/dev/null || {{ echo "no resolvectl: the servers of each link are not known" >&2; exit 0; }}
 export COLUMNS=10000
-resolvectl --no-pager dns | sed 's/^/dns /'
-resolvectl --no-pager domain | sed 's/^/domain /'
+servers=$(resolvectl --no-pager dns) && domains=$(resolvectl --no-pager domain) || exit $?
+printf '%s\n' "$servers" | sed 's/^/dns /'
+printf '%s\n' "$domains" | sed 's/^/domain /'
 """
 
     @staticmethod

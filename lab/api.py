@@ -68,6 +68,6 @@ class Lab:
     def heal(self, node: str | None = None) -> None:
         """Bring one node, or all, back to the state it had when `up` ended. Raises LabError if it does not answer then."""
         for each in self.nodes if node is None else (self.node(node),):
-            healing.heal(each)
+            healing.heal(each, Path(self.record.root))
             self.record.faults.pop(each.name, None)
             self.record.save()

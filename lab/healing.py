@@ -1,16 +1,55 @@
-"""Bringing a node back to the state it had when `up` ended: its files byte by byte, its services, its data path."""
+"""Bringing a node back to the state it had when `up` ended: files, units, links, firewall, data path."""
 
 from __future__ import annotations
 
+import json
+import time
+from pathlib import Path
+
+from lab import baseline
 from lab.host import LabError
 from lab.places import Node
-from lab.plan import RESOLVERS
+from lab.plan import LAN_PREFIX_LENGTH, RESOLVERS
+
+_PATIENCE = 15.0
+
+
+def heal(node: Node, root: Path) -> list[str]:
+    """Heal `node`; returns the paths that were brought back. Raises LabError if it does not answer in the end.
+
+    Everything is compared with what `up` left behind, not with a list of faults: what other programs have changed on
+    the node is undone too.
+    """
+    _stop_foreign_units(node, root)
+    changed = baseline.restore(node, root)
+    node.run(["systemctl", "daemon-reload"])
+    node.run(["nft", "flush", "ruleset"])
+    _remove_foreign_links(node)
+    node.run(["ip", "address", "replace", f"{node.plan.vip}/{LAN_PREFIX_LENGTH}", "dev", "bond0"])
+    node.run(["cilium-datapath", "routing"])
+    restart(node, "systemd-resolved.service", "dnsmasq.service")
+    for unit in ("pod-client.service", "pod-coredns.service"):
+        if not node.active(unit):
+            restart(node, unit)
+    deadline = time.monotonic() + _PATIENCE
+    while text := trouble(node):
+        if time.monotonic() > deadline:
+            raise LabError(f"{node.name} is not healthy after heal: {text}; `python -m lab down` and `up` give a new one")
+        time.sleep(0.1)
+    return changed
+
+
+def restart(node: Node, *units: str, check: bool = True) -> bool:
+    """Restart units; True if all are active then. Raises LabError when `check` is set and one is not."""
+    # Faults come in quick succession: without this, systemd's start limit (5 in 10 s) would end them.
+    node.run(["systemctl", "reset-failed", *units], check=False)
+    return node.run(["systemctl", "restart", *units], check=check).returncode == 0
 
 
 def trouble(node: Node) -> str:
     """One sentence about the first question on `node` that is not answered; empty if all of them are."""
-    vip = node.plan.vip
-    for place in (node, node.pod("client")):
+    vip, client = node.plan.vip, node.pod("client")
+    for place in (node, client):
         for tcp in (False, True):
             answer = place.ask(vip, tcp=tcp)
             if not answer.good:
@@ -20,13 +59,25 @@ def trouble(node: Node) -> str:
         if answer.addresses != (resolver.answer,):
             return f"{resolver.sample} through 127.0.0.53: {answer}"
     coredns = node.plan.pod("coredns").address
-    answer = node.pod("client").ask(coredns)
+    answer = client.ask(coredns)
     return "" if answer.good else f"client -> {coredns} (the resolver pod): {answer}"
 
 
-def keep_baseline(name: str) -> None:
-    pass
+def _stop_foreign_units(node: Node, root: Path) -> None:
+    """Stop the units whose files are not part of the baseline, and transient ones."""
+    folder = "etc/systemd/system/"
+    added = [path.removeprefix(folder) for path in baseline.changes(node.name, root) if path.startswith(folder)]
+    transient = [file.name for file in (node.files / "run/systemd/transient").glob("*")]
+    units = sorted(
+        {name for name in [*added, *transient] if "/" not in name and name.endswith((".service", ".timer", ".path"))}
+    )
+    if units:
+        node.run(["systemctl", "stop", *units], check=False)
 
 
-def heal(node: Node) -> None:
-    raise LabError("not yet")
+def _remove_foreign_links(node: Node) -> None:
+    own = {"lo", "bond0", "mgmt0", "cilium_net", "cilium_host", *(pod.interface for pod in node.plan.pods)}
+    for link in json.loads(node.run(["ip", "-json", "link"]).stdout):
+        if link["ifname"] not in own:
+            # Fallback devices of tunnel modules cannot be deleted, and do no harm.
+            node.run(["ip", "link", "delete", link["ifname"]], check=False)

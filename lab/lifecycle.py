@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from lab import files, healing, host, image, keys, machine, network, places, plan, state
+from lab import baseline, files, healing, host, image, keys, machine, network, places, plan, state
 from lab.host import LabError, say
 from lab.places import Node
 from lab.plan import NodePlan
@@ -112,7 +112,7 @@ def _build(nodes: tuple[NodePlan, ...], endpoint_routes: bool) -> None:
     network.connect_nodes(nodes)
     _wait("bare-metal client", lambda: _lan_trouble(record, nodes))
     for node in nodes:
-        healing.keep_baseline(node.name)
+        baseline.keep(node.name)
     record.ready = True
     record.save()
     say(f"up: {len(nodes)} nodes; `python -m lab ssh node-0`, `pyinfra inventory ...`")

@@ -14,16 +14,17 @@ from lab import host, network
 from lab.host import LabError
 from lab.plan import BARE_METAL, NodePlan
 from lab.questions import Answer, ask_from
-from lab.state import Machine, State
+from lab.state import State
 
 
 @dataclass(frozen=True)
 class Place:
-    """Somewhere in the lab: `entry` is the command prefix that leads there."""
+    """Somewhere in the lab: `entry` is the command prefix that leads there, `asking` the one that dig is run with."""
 
     name: str
     address: str
     entry: tuple[str, ...]
+    asking: tuple[str, ...]
 
     def run(
         self, argv: Sequence[str], *, stdin: str | None = None, check: bool = True, timeout: float = 60.0
@@ -33,15 +34,16 @@ class Place:
 
     def ask(self, server: str, name: str = "www.example.com", *, tcp: bool = False, timeout: int = 1) -> Answer:
         """Ask `server` for the A records of `name` with one try of `timeout` seconds."""
-        return ask_from(self.entry, server, name, tcp=tcp, timeout=timeout)
+        return ask_from(self.asking, server, name, tcp=tcp, timeout=timeout)
 
 
 @dataclass(frozen=True)
 class Node(Place):
-    """A booted node. `leader` is its PID 1 as the machine numbers it."""
+    """A booted node. `leader` is its PID 1 as the machine numbers it, `resolvers` that of the machine `outside`."""
 
     plan: NodePlan
     leader: int
+    resolvers: int
 
     def pod(self, name: str) -> Place:
         """The pod `client` or `coredns` on this node: its network and its mounts. Raises KeyError, LabError."""
@@ -49,7 +51,8 @@ class Node(Place):
         main = self.run(["systemctl", "show", "--property=MainPID", "--value", pod.unit]).stdout.strip()
         if main == "0":
             raise LabError(f"{pod.unit} on {self.name} has no process")
-        return Place(f"{self.name}/{name}", pod.address, (*self.entry, "nsenter", f"--target={main}", "--net", "--mount"))
+        entry = (*self.entry, "nsenter", f"--target={main}", "--net", "--mount")
+        return Place(f"{self.name}/{name}", pod.address, entry, _asking(self.resolvers, f"{self.files}{pod.namespace}"))
 
     @property
     def files(self) -> Path:
@@ -70,17 +73,19 @@ class Node(Place):
 
 def node(record: State, plan: NodePlan) -> Node:
     """The booted node that `plan` describes. Raises LabError if it has not started."""
-    leader = _leader(record.machines.get(plan.name), plan.name)
-    return Node(plan.name, plan.address, _enter(leader, "--net"), plan, leader)
+    leader, outside = _leader(record, plan.name), _leader(record, network.OUTSIDE)
+    entry, asking = _enter(leader, "--net"), _asking(outside, f"/proc/{leader}/ns/net")
+    return Node(plan.name, plan.address, entry, asking, plan, leader, outside)
 
 
 def bare_metal(record: State) -> Place:
     """The client on the LAN that is no node: its own network, the files of the machine `outside`."""
-    leader = _leader(record.machines.get(network.OUTSIDE), network.OUTSIDE)
-    return Place("bare-metal", BARE_METAL, _enter(leader, f"--net={network.namespace(network.CLIENT)}"))
+    outside, net = _leader(record, network.OUTSIDE), str(network.namespace(network.CLIENT))
+    return Place("bare-metal", BARE_METAL, _enter(outside, f"--net={net}"), _asking(outside, net))
 
 
-def _leader(machine: Machine | None, name: str) -> int:
+def _leader(record: State, name: str) -> int:
+    machine = record.machines.get(name)
     if machine is None or machine.leader is None:
         raise LabError(f"{name} has not started")
     return machine.leader.pid
@@ -88,3 +93,8 @@ def _leader(machine: Machine | None, name: str) -> int:
 
 def _enter(leader: int, net: str) -> tuple[str, ...]:
     return ("nsenter", f"--target={leader}", "--mount", "--uts", "--ipc", "--pid", "--cgroup", net, "--root", "--wd")
+
+
+def _asking(outside: int, net: str) -> tuple[str, ...]:
+    # The lab's own questions use the files of `outside`: a node whose tools are taken away can still be judged.
+    return ("nsenter", f"--target={outside}", "--mount", f"--net={net}", "--root", "--wd")

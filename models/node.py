@@ -22,8 +22,8 @@ _PROTOCOLS = ("udp", "tcp")
 _SERVICE_INTERFACES = ("kube-ipvs0", "nodelocaldns")
 #: Containers that no kubelet runs: they are not promised an answer, they only must not lose one.
 _NOT_KUBERNETES = re.compile(r"/(docker|libpod|machine\.slice|lxc)[-./]")
-#: Remote pods that one node's dnsmasq is judged by, at most.
-_REMOTE_PODS = 20
+#: Other nodes, and pods on other nodes, that one node's dnsmasq is judged by, at most.
+_NEIGHBOURS = 20
 
 
 @dataclass(frozen=True)
@@ -172,27 +172,32 @@ def _neighbours(
         for address in node.addresses
         if owner and address.interface == owner.interface and address.ip.version == owner.ip.version
     ]
-    lan = [
-        (f"LAN {address['address']} ({other})", address["address"])
-        for other, snapshot in others.items()
-        for _, address in _addresses(snapshot["interfaces"]["value"])
-        if any(ip_address(address["address"]) in network for network in networks) and address["scope"] == "global"
-    ]
+    lan = list(
+        islice(
+            (
+                (f"LAN {address['address']} ({other})", address["address"])
+                for other, snapshot in others.items()
+                for _, address in _addresses(snapshot["interfaces"]["value"])
+                if address["scope"] == "global" and any(ip_address(address["address"]) in net for net in networks)
+            ),
+            _NEIGHBOURS,
+        )
+    )
     if not lan:
         widest = min(networks, key=lambda network: network.prefixlen, default=None)
         spare = (ip for ip in widest.hosts() if not node.is_local(ip)) if widest else iter(())
         lan = [(f"LAN {ip}", str(ip)) for ip in islice(spare, 1)]
-    for who, address in lan[:_REMOTE_PODS]:
+    for who, address in lan:
         yield who, address, owner.interface if owner else ""
     snapshot = fleet[name]
     routing = snapshot["routes"]["value"] if snapshot else None
-    remote = [
+    remote = (
         (f"{asker.name} ({other})", asker.address)
         for other, snapshot in others.items()
         for asker in askers(snapshot)[:1]
         if ip_address(asker.address).version == ip_address(vip).version
-    ]
-    for who, address in remote[:_REMOTE_PODS]:
+    )
+    for who, address in islice(remote, _NEIGHBOURS):
         route = outgoing(routing["main"] if routing else [], address)
         if route and route["interface"]:
             yield who, address, route["interface"]

@@ -60,11 +60,13 @@ datagram() {
   fi
 }
 stream() {
-  local byte code x count=0 want=2 hex=
+  local byte code x count=0 want=2 hex= s=1
   while ((count < want)); do
-    now
-    ((t < end)) || { tell "timeout connected, $count bytes"; return; }
-    seconds $((end - t))
+    if ! read -r -t 0 -u 3; then
+      now
+      ((t < end)) || { tell "timeout connected, $count bytes"; return; }
+      seconds $((end - t))
+    fi
     IFS= read -r -d "" -n 1 -t "$s" -u 3 byte
     code=$?
     ((code <= 128)) || continue

@@ -43,7 +43,7 @@ unset BASH_ENV ENV
 printf '\n@dns probes %s\n' @PROBES@
 carrier=none
 if bash -c ': 3<>/dev/udp/127.0.0.1/9' 2>/dev/null; then carrier=bash
-elif python3 -IS -c '' 2>/dev/null; then carrier=python3
+elif python3 -IS -c 'import selectors, socket' 2>/dev/null; then carrier=python3
 elif command -v dig >/dev/null 2>&1; then carrier=dig
 fi
 tell() { while IFS= read -r line; do printf '@dns stderr %s %s\n' "$1" "$line"; done; }
@@ -86,7 +86,7 @@ def carry(probes: Sequence[Probe]) -> str:
         for index, probe in mine:
             if probe["protocol"] == "icmp":
                 overall = ping.overall_s(probe)
-                arguments = f"{index} {probe['destination']} {probe['tries']} {ping.wait_s(probe)} {overall}"
+                arguments = f"{index} {quote(probe['destination'])} {probe['tries']} {ping.wait_s(probe)} {overall}"
                 parts.append(f"within {where} {overall + 2} sh -c {quote(ping.SCRIPT)} sh {arguments} &")
     texts = {
         "PROBES": json.dumps(list(probes), separators=(",", ":")),
@@ -116,7 +116,7 @@ def time_limit(probes: Sequence[Probe], in_flight: int) -> int:
     """Seconds in which the questions of one source are over even if none is answered: they fly in batches."""
     batches = ceil(sum(probe["tries"] for probe in probes) / in_flight)
     slowest = ceil(max(probe["deadline_s"] for probe in probes))
-    return (batches + 1) * (slowest + 1) + ceil(max(probe["tries"] for probe in probes) * 0.02) + 3
+    return (batches + 1) * (slowest + 2) + ceil(max(probe["tries"] for probe in probes) * 0.02) + 3
 
 
 def _row(index: int, probe: Probe, first: int) -> str:
@@ -132,6 +132,7 @@ def _row(index: int, probe: Probe, first: int) -> str:
         wire.without_id(probe),
         dns.name.from_text(probe["name"]).to_text(),
         probe["rdtype"],
+        probe["rdclass"],
     )
     return " ".join(map(str, fields))
 

@@ -66,4 +66,5 @@ def asked(result: Result) -> str:
     if probe["protocol"] == "icmp":
         return f"{start}{probe['destination']} ICMP"
     address = f"[{probe['destination']}]" if ":" in probe["destination"] else probe["destination"]
-    return f"{start}{address}:{probe['port']} {probe['protocol'].upper()} {probe['name']} {probe['rdtype']}"
+    kind = probe["rdtype"] if probe["rdclass"] == "IN" else f"{probe['rdclass']} {probe['rdtype']}"
+    return f"{start}{address}:{probe['port']} {probe['protocol'].upper()} {probe['name']} {kind}"

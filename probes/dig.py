@@ -20,7 +20,7 @@ export HOME=/nonexistent
 ask() {
   [ "$2" = tcp ] && over=+tcp || over=+notcp
   timeout -k 1 $(($6 / 1000000 + 3)) dig "@$3" -p "$4" -u +tries=1 "+time=$((($6 + 999999) / 1000000))" $over \
-    +ignore +noedns +nosearch -t "${10}" -q "$9" 2>&1 |
+    +ignore +noedns +nosearch -t "${10}" -c "${11}" -q "$9" 2>&1 |
     while IFS= read -r line; do printf "@dns dig %s %s %s\n" "$1" "$round" "$line"; done
 }
 while [ $more = 1 ]; do

@@ -9,6 +9,7 @@ from typing import Literal, TypedDict, get_args
 import dns.exception
 import dns.name
 import dns.rcode
+import dns.rdataclass
 import dns.rdatatype
 
 Protocol = Literal["udp", "tcp", "icmp"]
@@ -40,6 +41,8 @@ class Probe(TypedDict):
     """Domain name; empty for ICMP."""
     rdtype: str
     """`A`, `AAAA`, ...; empty for ICMP."""
+    rdclass: str
+    """`IN`, or `CH` for what a server says about itself; empty for ICMP."""
     tries: int
     deadline_s: float
     """How long one try may take, TCP handshake included."""
@@ -94,6 +97,7 @@ def probe(
     name: str = "",
     rdtype: str = "A",
     *,
+    rdclass: str = "IN",
     source: Source = HOST,
     protocol: Protocol = "udp",
     port: int = 53,
@@ -110,6 +114,7 @@ def probe(
         "protocol": protocol,
         "name": "" if icmp else name,
         "rdtype": "" if icmp else rdtype,
+        "rdclass": "" if icmp else rdclass,
         "tries": tries,
         "deadline_s": deadline_s,
         "rcodes": list(rcodes),
@@ -122,18 +127,22 @@ def validate(probe: Probe) -> None:
     """Raise ValueError where the probe cannot be asked. Probes come from a file or a command line too."""
     where = f"probe of {probe['destination']!r}"
     try:
-        ipaddress.ip_address(probe["destination"])
-        if probe["source"]["address"]:
-            ipaddress.ip_address(probe["source"]["address"])
+        if not probe["destination"]:
+            raise ValueError("no address to ask")
+        for address in filter(None, (probe["destination"], probe["source"]["address"])):
+            if "%" in address:
+                raise ValueError(f"{address!r} names an interface, which not every carrier can do")
+            ipaddress.ip_address(address)
         if probe["protocol"] != "icmp":
             if not probe["name"]:
                 raise ValueError("no name to ask for")
             dns.name.from_text(probe["name"])
             dns.rdatatype.from_text(probe["rdtype"])
+            dns.rdataclass.from_text(probe["rdclass"])
             for rcode in probe["rcodes"]:
                 dns.rcode.from_text(rcode)
     except (ValueError, dns.exception.DNSException) as error:
-        raise ValueError(f"{where}: {error or type(error).__name__}") from error
+        raise ValueError(f"{where}: {str(error) or type(error).__name__}") from error
     if probe["protocol"] not in get_args(Protocol):
         raise ValueError(f"{where}: protocol {probe['protocol']!r} is none of udp, tcp, icmp")
     if probe["protocol"] != "icmp" and not 1 <= probe["port"] <= 65535:

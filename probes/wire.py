@@ -17,7 +17,9 @@ IDS = (0x100 - 0x40) * 200
 
 def query(probe: Probe, number: int) -> dns.message.QueryMessage:
     """The question of the exec's try `number`: recursion desired, no EDNS."""
-    return dns.message.make_query(probe["name"], probe["rdtype"], id=identifier(number), use_edns=False)
+    return dns.message.make_query(
+        probe["name"], probe["rdtype"], probe["rdclass"], id=identifier(number), use_edns=False
+    )
 
 
 def identifier(number: int) -> int:

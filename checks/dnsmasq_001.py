@@ -1,0 +1,94 @@
+"""dnsmasq answers what arrives from pods.
+
+dnsmasq looks at the interface on which a question arrives, not only at the address it is for. A question from a pod
+arrives on cilium_host (or lxc*, cni0 ...): with except-interface=cilium_*, interface=bond0, listen-address=VIP or
+local-service it is dropped without a word in any log, while ICMP and bare-metal clients are fine.
+
+Judged twice: by the model, which says what the configuration on disk does and because of which line, and by probes from
+the pods. Where the two disagree, it says so.
+"""
+
+from __future__ import annotations
+
+from checks.case import Case
+from checks.finding import Finding, Status
+from models.dnsmasq import Outcome, Verdict
+from models.needs import Need
+from probes.count import asked, lost, summary, unknown
+from probes.probe import Result
+from probes.questions import own_name
+
+ID = "DNSMASQ-001"
+TITLE = "dnsmasq answers what arrives from pods"
+OPERATION = "dnsmasq.interface_policy"
+
+
+def check(case: Case) -> list[Finding]:
+    """One finding per address that serves DNS on this node."""
+    if reason := case.unread():
+        return [case.finding(ID, TITLE, Status.UNKNOWN, reason)]
+    if not case.served:
+        return [case.finding(ID, TITLE, Status.SKIP, "no address of this node serves DNS through dnsmasq")]
+    return [_address(case, vip) for vip, _ in case.served]
+
+
+def _address(case: Case, vip: str) -> Finding:
+    instance = dict(case.served)[vip]
+    if instance is None:
+        return case.finding(ID, TITLE, Status.SKIP, f"no dnsmasq of this node owns {vip}: see DNSMASQ-003")
+    if instance["error"]:
+        return case.finding(ID, TITLE, Status.UNKNOWN, f"{instance['error']['message']}: see DNSMASQ-002")
+    forecast = case.forecast(vip, instance)
+    if not forecast.start.started:
+        return case.finding(ID, TITLE, Status.UNKNOWN, "dnsmasq would not start with its configuration: see DNSMASQ-003")
+    dropped = [(need, verdict) for need, verdict in forecast.verdicts if need.required and _is_lost(verdict)]
+    seen = [result for result in case.results if result["probe"]["destination"] == vip and _from_pod(result)]
+    probed = [result for result in seen if own_name(result["probe"]) and unknown(result) < len(result["tries"])]
+    evidence = [f"{asked(result)}: {summary(result)}" for result in seen]
+    if dropped:
+        return _dropped(case, vip, dropped, probed, evidence)
+    if not probed:
+        why = "no pod on this node could be asked from" if not seen else summary(seen[0])
+        return case.finding(
+            ID, TITLE, Status.UNKNOWN, f"the configuration answers pods at {vip}, but {why}", evidence
+        )
+    if any(lost(result) for result in probed):
+        worst = max(probed, key=lost)
+        return case.finding(
+            ID,
+            TITLE,
+            Status.FAIL,
+            f"{asked(worst)}: {summary(worst)}, though dnsmasq's configuration answers pods: something before dnsmasq drops"
+            " the question or its answer, or dnsmasq runs with an older configuration (DNSMASQ-004)",
+            evidence,
+        )
+    return case.finding(ID, TITLE, Status.PASS, f"pods are answered at {vip} over UDP and TCP", evidence)
+
+
+def _dropped(
+    case: Case, vip: str, dropped: list[tuple[Need, Verdict]], probed: list[Result], evidence: list[str]
+) -> Finding:
+    need, verdict = dropped[0]
+    outcomes = ", ".join(f"{need.who} {need.query.protocol.upper()}: {verdict.outcome}" for need, verdict in dropped)
+    evidence = [f"model: {outcomes}", f"model: {verdict.because}", *evidence]
+    if probed and not any(lost(result) for result in probed):
+        return case.finding(
+            ID,
+            TITLE,
+            Status.WARN,
+            f"pods are answered at {vip} now, but the configuration on disk will cut off {need.who} at the next restart:"
+            f" {verdict.because}",
+            evidence,
+            OPERATION,
+        )
+    return case.finding(
+        ID, TITLE, Status.FAIL, f"{need.who} gets no answer at {vip}: {verdict.because}", evidence, OPERATION
+    )
+
+
+def _is_lost(verdict: Verdict) -> bool:
+    return verdict.outcome is not Outcome.ANSWERED
+
+
+def _from_pod(result: Result) -> bool:
+    return result["probe"]["source"]["name"] != "host" and result["probe"]["protocol"] != "icmp"

@@ -1,0 +1,85 @@
+"""Writing dnsmasq's configuration on a node, and the binding mode that goes with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lab import healing
+from lab.faults.fault import Mode
+from lab.host import LabError
+from lab.places import Node
+
+INTERFACES = "/etc/dnsmasq.d/10-interfaces.conf"
+_KEPT = ("20-upstreams.conf", "README")
+DEFAULTS = "/etc/default/dnsmasq"
+OVERRIDE = "/etc/systemd/system/dnsmasq.service.d/override.conf"
+
+_HEAD = "# Node-local resolver: the LAN and this node's pods ask the VIP on bond0.\n"
+_TAIL = "\n# No DHCP here, on any link.\nno-dhcp-interface=bond0\n"
+# A marker in a comment ends what the lab appends to Debian's own file.
+_APPENDED = "# local settings\n"
+
+
+def configure(
+    node: Node,
+    mode: Mode,
+    *,
+    lines: tuple[str, ...] = (),
+    files: Mapping[str, str] | None = None,
+    defaults: str = "",
+    override: str = "",
+) -> None:
+    """Write the whole of dnsmasq's configuration but for the upstreams; nothing is restarted.
+
+    `lines` go to 10-interfaces.conf after the binding mode, `files` are further ones by absolute path, `defaults` is
+    appended to /etc/default/dnsmasq, `override` is a drop-in of the unit. Wildcard mode takes systemd-resolved's stub
+    off port 53, without which dnsmasq does not start.
+    """
+    folder = node.files / "etc/dnsmasq.d"
+    for file in folder.iterdir():
+        if file.name not in _KEPT:
+            file.unlink()
+    binding = "" if mode == "wildcard" else f"{mode}\n"
+    node.write(INTERFACES, _HEAD + binding + "".join(f"{line}\n" for line in lines) + _TAIL)
+    for path, content in (files or {}).items():
+        node.write(path, content)
+    debian = (node.files / DEFAULTS.lstrip("/")).read_text().partition(_APPENDED)[0]
+    node.write(DEFAULTS, debian + (f"{_APPENDED}{defaults}" if defaults else ""))
+    drop_in = node.files / OVERRIDE.lstrip("/")
+    if override:
+        node.write(OVERRIDE, override)
+    else:
+        drop_in.unlink(missing_ok=True)
+    node.run(["systemctl", "daemon-reload"])
+    set_stub(node, on=mode != "wildcard")
+
+
+def set_stub(node: Node, *, on: bool) -> None:
+    """Switch systemd-resolved's listener on 127.0.0.53, and point /etc/resolv.conf to what then works."""
+    no_stub = node.files / "etc/systemd/resolved.conf.d/20-no-stub.conf"
+    if on == (not no_stub.exists()):
+        return
+    if on:
+        no_stub.unlink()
+    else:
+        no_stub.write_text("# dnsmasq has port 53 on every address.\n[Resolve]\nDNSStubListener=no\n")
+        no_stub.chmod(0o644)
+    link = node.files / "etc/resolv.conf"
+    link.unlink()
+    link.symlink_to(f"../run/systemd/resolve/{'stub-resolv.conf' if on else 'resolv.conf'}")
+    if on:
+        # The port has to be free before the stub can have it.
+        node.run(["systemctl", "stop", "dnsmasq.service"])
+    healing.restart(node, "systemd-resolved.service")
+
+
+def restart(node: Node) -> None:
+    """Restart dnsmasq with what was written. Raises LabError with dnsmasq's own words if it does not start."""
+    if not healing.restart(node, "dnsmasq.service", check=False):
+        raise LabError(f"dnsmasq does not start on {node.name}: {last_words(node)}")
+
+
+def last_words(node: Node) -> str:
+    """The last line that dnsmasq logged."""
+    log = node.run(["journalctl", "--no-pager", "--output=cat", "--identifier=dnsmasq", "--lines=1"], check=False)
+    return log.stdout.strip()

@@ -1,0 +1,1 @@
+"""Change: one file per thing that is changed; idempotent pyinfra operations."""

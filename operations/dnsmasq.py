@@ -1,0 +1,222 @@
+"""dnsmasq's interface rules, so that pods are answered."""
+
+from __future__ import annotations
+
+import base64
+import difflib
+import hashlib
+import shlex
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import jinja2
+from pyinfra import host, logger
+from pyinfra.api.command import FunctionCommand, StringCommand
+from pyinfra.api.host import Host
+from pyinfra.api.operation import operation
+
+from facts import snapshot
+from facts.dnsmasq import Instance
+from facts.snapshot import Snapshot
+from models import node
+from models.interface_policy import Plan, Refused, Wanted, plan
+from models.needs import Need
+from operations import runs
+
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).resolve().parent.parent / "templates"),
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+    autoescape=False,  # noqa: S701 - shell and configuration files, not HTML
+)
+_TEMPLATES.filters["quote"] = lambda value: shlex.quote(str(value))
+
+
+#: Without these the model would guess.
+_NEEDED: tuple[Literal["interfaces", "routes", "sockets", "pods", "dnsmasq"], ...] = (
+    "interfaces",
+    "routes",
+    "sockets",
+    "pods",
+    "dnsmasq",
+)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One dnsmasq of a node that does not answer everybody, and the edit that makes it."""
+
+    step: str
+    instance: Instance
+    vips: tuple[str, ...]
+    plan: Plan
+
+
+def changes(
+    name: str,
+    fleet: Mapping[str, Snapshot | None],
+    *,
+    policy: str,
+    interfaces: Sequence[str] | None = None,
+    foreign: Sequence[str] = (),
+    vips: Sequence[str] | None = None,
+) -> list[Change]:
+    """What the policy needs on one node, worked out without touching it; empty where everybody is answered.
+
+    Raises Refused with the reason. See `interface_policy` for the arguments.
+    """
+    read = fleet[name]
+    if read is None:
+        raise Refused("the node could not be read")
+    for what in _NEEDED:
+        reading = read[what]
+        if reading["state"] not in ("value", "empty"):
+            raise Refused(f"its {what} are not known: {reading['state']}: {reading['detail']}")
+    served: dict[int, tuple[Instance, list[str]]] = {}
+    for vip in node.vips(fleet, vips)[name]:
+        instance = node.serving(read, vip)
+        if instance:
+            served.setdefault(instance["pid"], (instance, []))[1].append(vip)
+    found: list[Change] = []
+    for number, (instance, addresses) in enumerate(served.values(), 1):
+        needs = [need for vip in addresses for need in node.needs(name, fleet, vip)]
+        wanted = Wanted(policy, tuple(interfaces or _arrivals(needs)), tuple(foreign))
+        planned = plan(
+            read["dnsmasq"]["value"],
+            instance,
+            node.host(read, instance["pid"]),
+            needs,
+            wanted,
+            partial(_managed, policy),
+        )
+        if planned:
+            step = "dnsmasq" if number == 1 else f"dnsmasq-{number}"
+            found.append(Change(step, instance, tuple(addresses), planned))
+    return found
+
+
+def _arrivals(needs: Sequence[Need]) -> list[str]:
+    """The interfaces on which everybody arrives, loopback left out: dnsmasq adds it by itself to a list of names."""
+    return sorted({need.query.arrival for need in needs} - {"lo"})
+
+
+def _managed(policy: str, lines: Sequence[str]) -> str:
+    return _TEMPLATES.get_template("dnsmasq-interface-policy.conf.j2").render(policy=policy, lines=lines)
+
+
+@operation()
+def interface_policy(
+    policy: str,
+    interfaces: Sequence[str] | None = None,
+    foreign: Sequence[str] = (),
+    vips: Sequence[str] | None = None,
+    undo_after: int = 180,
+    run: str = runs.RUN,
+) -> Generator[StringCommand | FunctionCommand, None, None]:
+    """
+    Make the node's dnsmasq answer pods, LAN and host, where it does not.
+
+    + policy: "except-lo", "bind-dynamic" or "named"
+    + interfaces: for "named": what to listen on; None for those on which pods, LAN and host arrive
+    + foreign: for "bind-dynamic": interface patterns that other dnsmasq processes serve
+    + vips: the addresses on which nodes serve DNS; None to discover them
+    + undo_after: seconds after which the node takes the change back unless `verify.dns_answers` has confirmed it
+    + run: the run's id, under which the old files are kept on the node
+
+    The new configuration is tried on the model and tested by dnsmasq itself before it is written. Only the dnsmasq that
+    owns an address of `vips` is touched; it is restarted only if something was changed.
+
+    **Example:**
+
+    .. code:: python
+
+        dnsmasq.interface_policy(name="dnsmasq answers pods", policy="except-lo")
+    """
+    if host.state.is_executing:
+        snapshot.forget(host)
+    fleet = snapshot.fleet(host.state.inventory.get_active_hosts())
+    try:
+        found = changes(host.name, fleet, policy=policy, interfaces=interfaces, foreign=foreign, vips=vips)
+    except Refused as refusal:
+        yield FunctionCommand(_refuse, [str(refusal)], {})
+        return
+    if not found:
+        host.noop("dnsmasq answers everybody who asks it here, or none serves DNS here")
+    for change in found:
+        if host.state.config.DIFF and not host.state.is_executing:
+            show(host, change)
+        yield StringCommand(script(change, run, undo_after), _stdin=payload(change, run))
+        snapshot.forget(host)
+        runs.record(
+            run,
+            host.name,
+            "changed",
+            step=change.step,
+            because=change.plan.because,
+            diff=[line for edit in change.plan.edits for line in diff(edit.path, edit.before, edit.after)],
+        )
+
+
+def _refuse(reason: str) -> bool:
+    host.log_styled(f"refused: {reason}", fg="red", log_func=logger.error)
+    return False
+
+
+def diff(path: str, before: str | None, after: str) -> list[str]:
+    """A unified diff with the file's name, without line ends."""
+    old = (before or "").splitlines()
+    was = path if before is not None else "/dev/null"
+    return list(difflib.unified_diff(old, after.splitlines(), was, path, lineterm=""))
+
+
+def show(node_host: Host, change: Change) -> None:
+    """Print what would change, and why, among pyinfra's own messages."""
+    node_host.log(change.plan.because)
+    for edit in change.plan.edits:
+        for line in diff(edit.path, edit.before, edit.after):
+            logger.info("    %s", line)
+    node_host.log(f"then dnsmasq --test with its own arguments, and systemctl restart {change.instance['unit']}")
+
+
+def script(change: Change, run: str, undo_after: int) -> str:
+    """The shell script that makes the change on the node; `payload` is its standard input."""
+    return _TEMPLATES.get_template("change-files.sh.j2").render(
+        **_names(change, run),
+        test=shlex.join([*change.plan.argv, "--test"]),
+        undo_after=undo_after,
+    )
+
+
+def payload(change: Change, run: str) -> str:
+    """The new texts and the way back, one a line: name and base64."""
+    undo = _TEMPLATES.get_template("undo.sh.j2").render(**_names(change, run), was_active=change.instance["pid"] != 0)
+    texts = {str(number): edit.after for number, edit in enumerate(change.plan.edits)} | {"undo": undo}
+    return "".join(f"{name} {base64.b64encode(_bytes(text)).decode()}\n" for name, text in texts.items())
+
+
+def _names(change: Change, run: str) -> dict[str, object]:
+    return {
+        "run": run,
+        "dir": runs.step_directory(run, change.step),
+        "timer": runs.timer(run, change.step),
+        "unit": change.instance["unit"],
+        "edits": [
+            {
+                "number": number,
+                "path": edit.path,
+                "parent": str(PurePosixPath(edit.path).parent),
+                "name": PurePosixPath(edit.path).name,
+                "digest": "new" if edit.before is None else hashlib.sha256(_bytes(edit.before)).hexdigest(),
+            }
+            for number, edit in enumerate(change.plan.edits)
+        ],
+    }
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

@@ -1,0 +1,113 @@
+"""The proof: the same questions that find the fault, asked after the repair."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+from pyinfra import host, logger
+from pyinfra.api.command import FunctionCommand, QuoteString, StringCommand
+from pyinfra.api.operation import OperationMeta, operation
+
+from facts import snapshot
+from models import node
+from operations import runs
+from operations.wave import Wave
+from probes.count import asked, lost, summary, unknown
+from probes.dns import Answers
+from probes.probe import Result
+from probes.questions import dns_questions, own_name
+
+
+@operation()
+def dns_answers(
+    wave: Wave,
+    change: OperationMeta,
+    probe_name: str,
+    vips: Sequence[str] | None = None,
+    tries: int = 20,
+    deadline: float = 2.0,
+    pods: int = 3,
+    run: str = runs.RUN,
+) -> Generator[StringCommand | FunctionCommand, None, None]:
+    """
+    Ask the node's DNS addresses from its pods and from itself; every question must be answered.
+
+    + wave: fails for this host where something is lost, or could not be asked
+    + change: the operation that is to be proven; its undo timer is stopped once it is
+    + probe_name: a name that needs the upstreams. What the node itself loses too is reported, and is no failure
+    + vips: the addresses on which nodes serve DNS; None to discover them
+    + tries: questions per source, address, name and protocol
+    + deadline: seconds for each
+    + pods: pods that are asked from, at most
+    + run: the run whose change is confirmed
+
+    In the prepare phase, and in a dry run, nothing is asked.
+
+    **Example:**
+
+    .. code:: python
+
+        verify.dns_answers(name="Pods are answered", wave=wave, change=listening, probe_name="example.com")
+    """
+    if not host.state.is_executing:
+        if change.will_change:
+            yield FunctionCommand(_report, ["every question must be answered"], {})
+        return
+    changed = change.did_change()
+    if changed:
+        snapshot.forget(host)
+    fleet = snapshot.fleet(host.state.inventory.get_active_hosts())
+    served = node.vips(fleet, vips)[host.name]
+    read = fleet[host.name]
+    if read is None or (changed and not served):
+        wave.fail(host.name, "not proven: the node could not be read after the change")
+        yield FunctionCommand(_report, [wave.failures[host.name]], {})
+        return
+    questions = dns_questions(read, served, probe_name, tries=tries, deadline_s=deadline, pods=pods)
+    results: list[Result] = host.get_fact(Answers, probes=questions) if questions else []
+    problems, remarks = judge(results)
+    runs.record(
+        run, host.name, "asked", answers={asked(result): summary(result) for result in results}, proven=not problems
+    )
+    for remark in remarks:
+        host.log(remark)
+    if problems:
+        wave.fail(host.name, f"not proven: {problems[0]}" + (f", and {len(problems) - 1} more" if problems[1:] else ""))
+        yield FunctionCommand(_report, [wave.failures[host.name]], {})
+    elif changed:
+        for step in host.get_fact(runs.OpenSteps, run=run):
+            # The timer is stopped before anything is said to be well: a node that undid itself meanwhile is not.
+            confirm = 'test ! -e "$1/undone" && systemctl stop "$2" && echo "$(date -u +%FT%TZ) confirmed" >> "$1/journal"'
+            directory, timer = runs.step_directory(run, step), f"{runs.timer(run, step)}.timer"
+            yield StringCommand("sh", "-c", QuoteString(confirm), "-", QuoteString(directory), QuoteString(timer))
+    elif results:
+        host.noop(f"{len(results)} probes, each answered {tries}/{tries}")
+
+
+def judge(results: Sequence[Result]) -> tuple[list[str], list[str]]:
+    """What speaks against the proof, and what only has to be said. No result at all speaks against nothing.
+
+    A name that the node itself loses as well is the upstream's fault: dnsmasq takes the question, as version.bind tells.
+    """
+    upstream = {
+        (result["probe"]["destination"], result["probe"]["protocol"])
+        for result in results
+        if result["probe"]["source"]["name"] == "host" and not own_name(result["probe"]) and lost(result)
+    }
+    problems: list[str] = []
+    remarks: list[str] = []
+    for result in results:
+        probe = result["probe"]
+        if not lost(result) and not unknown(result):
+            continue
+        sentence = f"{asked(result)}: {summary(result)}"
+        if not own_name(probe) and (probe["destination"], probe["protocol"]) in upstream:
+            remarks.append(f"{sentence} (lost from the node itself as well: its upstream does not answer)")
+        else:
+            problems.append(sentence)
+    return problems, remarks
+
+
+def _report(sentence: str) -> bool:
+    host.log_styled(sentence, fg="yellow", log_func=logger.warning)
+    return True

@@ -1,0 +1,91 @@
+"""Waves: the nodes in the order in which they are changed, kept apart by one gate operation per wave.
+
+pyinfra orders operations by each host's own chain, ties broken by line number, so a loop over waves alone does not keep
+them apart. A gate that *every* host passes does: all chains go through it (measured with pyinfra 3.10.0, also in its
+dry run). A node that is not proven fails at its gate, and no later wave begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from pyinfra import host, logger
+from pyinfra.api.command import FunctionCommand
+from pyinfra.api.operation import operation
+
+
+@dataclass(frozen=True)
+class Wave:
+    """Some nodes, and what went wrong on them: node name to reason."""
+
+    number: int
+    total: int
+    nodes: tuple[str, ...]
+    earlier: tuple[Wave, ...] = ()
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.nodes
+
+    def __str__(self) -> str:
+        return f"Wave {self.number} of {self.total}"
+
+    def fail(self, name: str, reason: str) -> None:
+        """This node is not proven: it is taken back, and the wave's gate stops the run."""
+        self.failures[name] = reason
+
+    def is_open(self) -> bool:
+        """False once a node of an earlier wave has failed, whatever --fail-percent lets through."""
+        failed = {node.name for node in host.state.failed_hosts}
+        return all(not wave.failures and failed.isdisjoint(wave.nodes) for wave in self.earlier)
+
+    def is_unproven(self) -> bool:
+        """True if the current host has failed in this wave."""
+        return host.name in self.failures
+
+
+def waves(first: Sequence[str], rest: Sequence[str], canaries: int, size: int | str) -> Iterator[Wave]:
+    """
+    The canaries, then batches of `size`; a node is in exactly one wave.
+
+    + first: the nodes that will be changed, in order: a canary that changes nothing proves nothing
+    + rest: the nodes that will not; they are proven with the last wave
+    + canaries: nodes in the first wave
+    + size: nodes in each wave after it, or a share of all nodes ("20%")
+    """
+    batch = size if isinstance(size, int) else max(1, (len(first) + len(rest)) * int(size.rstrip("%")) // 100)
+    groups = [tuple(first[:canaries])]
+    groups += [tuple(first[start : start + batch]) for start in range(canaries, len(first), batch)]
+    groups[-1] += tuple(rest)
+    earlier: tuple[Wave, ...] = ()
+    for number, nodes in enumerate(groups, 1):
+        wave = Wave(number, len(groups), nodes, earlier)
+        yield wave
+        earlier += (wave,)
+
+
+@operation()
+def gate(wave: Wave) -> Generator[FunctionCommand, None, None]:
+    """
+    Stop if a node of this wave is not proven. Called for every host, whichever wave it is in.
+
+    + wave: the wave that ends here
+
+    **Example:**
+
+    .. code:: python
+
+        for wave in waves:
+            if host.name in wave: ...
+            gate(name=f"{wave}: gate", wave=wave)
+    """
+    if host.state.is_executing and host.name in wave.failures:
+        yield FunctionCommand(_stop, [wave.failures[host.name]], {})
+    else:
+        host.noop("nothing stands in the way of the next wave")
+
+
+def _stop(reason: str) -> bool:
+    host.log_styled(reason, fg="red", log_func=logger.error)
+    return False

@@ -14,7 +14,8 @@ from operations.wave import gate
 
 policy = policies.of(host)
 
-for wave in rollout.of(state).waves:
+# host.loop gives each wave operations of its own: pyinfra knows an operation by its line and its turn in the loop.
+for wave in host.loop(rollout.of(state).waves):
     if host.name in wave:
         listening = dnsmasq.interface_policy(
             name=f"{wave}: dnsmasq answers pods, LAN and host",

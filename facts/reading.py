@@ -33,7 +33,7 @@ _PRELUDE = r"""export LC_ALL=C PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 exec 4>&1
 section() {
     echo "@begin $1"
-    errors=$( { { timeout -k 1 "$2" sh -c "$3" 2>&3 </dev/null; echo "@code $?" >&3; } \
+    errors=$( { { timeout -k 1 "$2" sh -c "$3" 2>&3 </dev/null; printf '\n@code %s\n' $? >&3; } \
         | tr -c '\11\12\40-\176' '?' | sed 's/^/|/' >&4; } 3>&1 )
     echo
     printf '%s\n' "$errors" | tr -c '\11\12\40-\176' '?' | sed 's/^/!/'
@@ -43,7 +43,7 @@ section() {
 
 
 class Reading(TypedDict, Generic[T]):
-    """What one section says: `value` holds something only where `state` is "value"; `detail` is the tool's own words."""
+    """What one section says: `value` holds something only where `state` is "value"; `detail` is in the tool's words."""
 
     state: State
     value: T

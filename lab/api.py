@@ -1,10 +1,10 @@
 """The lab for programs and tests: find it, run things on its nodes and pods, inject faults and heal them.
 
-    lab = Lab.attach()
-    lab.node("node-0").run(["systemctl", "is-active", "dnsmasq"])
-    lab.node("node-0").pod("client").ask("172.25.4.1", "www.example.com", tcp=True)
-    lab.inject("dnsmasq-except-cilium", "node-0", mode="bind-dynamic")
-    lab.heal("node-0")
+lab = Lab.attach()
+lab.node("node-0").run(["systemctl", "is-active", "dnsmasq"])
+lab.node("node-0").pod("client").ask("172.25.4.1", "www.example.com", tcp=True)
+lab.inject("dnsmasq-except-cilium", "node-0", mode="bind-dynamic")
+lab.heal("node-0")
 """
 
 from __future__ import annotations
@@ -60,13 +60,14 @@ class Lab:
     def inject(self, fault: str, node: str = "node-0", *, mode: str | None = None) -> str:
         """Inject a fault on a node and see that it is live; returns what was seen. Raises LabError if it is not."""
         place = self.node(node)
+        chosen, binding = faults.choose(fault, mode)
         # Recorded first: a fault that is not live still has to be healed.
         self.record.faults.setdefault(node, []).append(fault)
         self.record.save()
-        return faults.inject(place, fault, mode)
+        return f"{node}: {fault} is live: {chosen.apply(place, binding)}"
 
     def heal(self, node: str | None = None) -> None:
-        """Bring one node, or all, back to the state it had when `up` ended. Raises LabError if it does not answer then."""
+        """Bring one node, or all, back to the state it had when `up` ended. Raises LabError if it does not work then."""
         for each in self.nodes if node is None else (self.node(node),):
             healing.heal(each, Path(self.record.root))
             self.record.faults.pop(each.name, None)

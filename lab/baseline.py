@@ -11,13 +11,23 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from lab import host, machine
 from lab.places import Node
 
 # What a running system writes by itself.
-_IGNORED = ("home", "root", "tmp", "var/cache", "var/log", "var/tmp", "var/lib/systemd", "var/lib/sudo", "etc/.pwd.lock")
+_IGNORED = (
+    "home",
+    "root",
+    "tmp",
+    "var/cache",
+    "var/log",
+    "var/tmp",
+    "var/lib/systemd",
+    "var/lib/sudo",
+    "etc/.pwd.lock",
+)
 
 
 def keep(name: str) -> None:
@@ -50,7 +60,7 @@ class _Overlay:
         self._upper, self._lower = upper, lower
         own = set(_walk(upper))
         self._hiding = {path for path in own if _is_whiteout(upper / path) or _is_opaque(upper / path)}
-        below = {os.path.join(path, child) for path in self._hiding for child in _walk(lower / path)}
+        below = {f"{path}/{child}" for path in self._hiding for child in _walk(lower / path)}
         self._own, self._hidden = own, below - own
 
     def paths(self) -> set[str]:
@@ -59,16 +69,11 @@ class _Overlay:
 
     def file(self, path: str) -> Path | None:
         """The file that is seen at `path`, or None."""
-        if path in self._hidden or any(parent in self._hiding for parent in _parents(path)):
+        if path in self._hidden or any(str(parent) in self._hiding for parent in PurePath(path).parents):
             return self._upper / path if path in self._own and not _is_whiteout(self._upper / path) else None
         if path in self._own:
             return None if _is_whiteout(self._upper / path) else self._upper / path
         return self._lower / path if os.path.lexists(self._lower / path) else None
-
-
-def _parents(path: str) -> Iterator[str]:
-    while path := os.path.dirname(path):
-        yield path
 
 
 def _walk(top: Path) -> Iterator[str]:
@@ -76,7 +81,7 @@ def _walk(top: Path) -> Iterator[str]:
     for folder, folders, names in os.walk(top):
         relative = os.path.relpath(folder, top)
         for name in [*folders, *names]:
-            path = os.path.normpath(os.path.join(relative, name))
+            path = str(PurePath(relative, name))
             if path not in _IGNORED:
                 yield path
             elif name in folders:

@@ -28,7 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m lab", description="A cluster on one machine, with faults to inject.")
+    parser = argparse.ArgumentParser(
+        prog="python -m lab", description="A cluster on one machine, with faults to inject."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     up = commands.add_parser("up", help="build the lab, or say that it is up")
@@ -87,7 +89,10 @@ def _status(arguments: argparse.Namespace) -> int:
         print(f"lab: {'up' if found['up'] else 'not up'} ({host.state_dir()})", file=sys.stderr)
         for node in found["nodes"]:
             injected = ", ".join(node["faults"]) or "no fault"
-            print(f"  {node['name']}: {'alive' if node['alive'] else 'dead'}, VIP {node['vip']}, {injected}", file=sys.stderr)
+            print(
+                f"  {node['name']}: {'alive' if node['alive'] else 'dead'}, VIP {node['vip']}, {injected}",
+                file=sys.stderr,
+            )
     return 0 if found["up"] else 1
 
 

@@ -27,14 +27,19 @@ def heal(node: Node, root: Path) -> list[str]:
     _remove_foreign_links(node)
     node.run(["ip", "address", "replace", f"{node.plan.vip}/{LAN_PREFIX_LENGTH}", "dev", "bond0"])
     node.run(["cilium-datapath", "routing"])
-    restart(node, "systemd-resolved.service", "dnsmasq.service")
+    # systemd-resolved first: a dnsmasq in wildcard mode holds the port that its stub needs.
+    node.run(["systemctl", "stop", "dnsmasq.service"])
+    restart(node, "systemd-resolved.service")
+    restart(node, "dnsmasq.service")
     for unit in ("pod-client.service", "pod-coredns.service"):
         if not node.active(unit):
             restart(node, unit)
     deadline = time.monotonic() + _PATIENCE
     while text := trouble(node):
         if time.monotonic() > deadline:
-            raise LabError(f"{node.name} is not healthy after heal: {text}; `python -m lab down` and `up` give a new one")
+            raise LabError(
+                f"{node.name} is not healthy after heal: {text}; `python -m lab down` and `up` give a new one"
+            )
         time.sleep(0.1)
     return changed
 

@@ -7,6 +7,7 @@ import ipaddress
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -83,27 +84,37 @@ def require_machine() -> None:
     """Raise LabError unless this machine can run the lab: root, Linux, and the commands it needs."""
     if os.geteuid() != 0:
         raise LabError("the lab makes namespaces and mounts: run it as root")
-    missing = sorted({package for command, package in REQUIRED_COMMANDS.items() if shutil.which(command, path=_PATH) is None})
+    missing = sorted(
+        {package for command, package in REQUIRED_COMMANDS.items() if shutil.which(command, path=_PATH) is None}
+    )
     if missing:
         raise LabError(f"missing on this machine: apt-get install {' '.join(missing)}")
 
 
 def require_free_range() -> None:
     """Raise LabError if the management link's name or its range is in use on this machine."""
-    if Path("/sys/class/net", plan.MANAGEMENT_LINK).exists():
+    if has_link(plan.MANAGEMENT_LINK):
         raise LabError(f"a link called {plan.MANAGEMENT_LINK} already exists on this machine, and it is not this lab's")
     wanted = ipaddress.ip_network(plan.MANAGEMENT_NETWORK)
     for family_argument, key in (("route", "dst"), ("addr", "addr_info")):
         for entry in json.loads(run(["ip", "-json", "-4", family_argument, "show"]).stdout or "[]"):
-            networks = [f"{info['local']}/{info['prefixlen']}" for info in entry[key]] if key == "addr_info" else [entry[key]]
+            networks = (
+                [f"{info['local']}/{info['prefixlen']}" for info in entry[key]] if key == "addr_info" else [entry[key]]
+            )
             for text in networks:
                 if text == "default":
                     continue
                 if ipaddress.ip_network(text, strict=False).overlaps(wanted):
+                    device = entry.get("dev") or entry.get("ifname")
                     raise LabError(
-                        f"{text} is in use on this machine (dev {entry.get('dev') or entry.get('ifname')}), and the lab "
-                        f"needs {plan.MANAGEMENT_NETWORK} for its management link"
+                        f"{text} is in use on this machine (dev {device}), and the lab needs "
+                        f"{plan.MANAGEMENT_NETWORK} for its management link"
                     )
+
+
+def has_link(name: str) -> bool:
+    """True if the machine has a network link of that name. /sys may show another network namespace."""
+    return any(name == link for _, link in socket.if_nameindex())
 
 
 def has_systemd() -> bool:
@@ -113,7 +124,7 @@ def has_systemd() -> bool:
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Hold an exclusive lock on `directory`, which is created if needed. Raises LabError if another program holds it."""
+    """Hold an exclusive lock on `directory`, made if needed. Raises LabError if another program holds it."""
     directory.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -59,7 +59,10 @@ def ensure() -> Path:
     with host.locked(root.parent):
         for stale in root.parent.glob("*.partial"):
             shutil.rmtree(stale)
-        host.say(f"building the nodes' root with mmdebstrap ({len(PACKAGES)} packages and what they need); kept in {root.parent}")
+        host.say(
+            f"building the nodes' root with mmdebstrap ({len(PACKAGES)} packages and what they need), "
+            f"kept in {root.parent}"
+        )
         partial = root.with_name(root.name + ".partial")
         partial.mkdir()
         try:
@@ -97,11 +100,13 @@ def _apt_options(directory: Path) -> list[str]:
 
 
 def _sources(directory: Path) -> list[str]:
-    """The machine's own sources for the suite, third-party ones left out; none (mmdebstrap's default) if it has none."""
+    """The machine's own sources for the suite, third-party ones left out; without any, mmdebstrap's default."""
     lines: list[str] = []
     stanzas: list[str] = []
     apt = Path("/etc/apt")
-    for file in sorted([apt / "sources.list", *apt.glob("sources.list.d/*.list"), *apt.glob("sources.list.d/*.sources")]):
+    for file in sorted(
+        [apt / "sources.list", *apt.glob("sources.list.d/*.list"), *apt.glob("sources.list.d/*.sources")]
+    ):
         if not file.is_file():
             continue
         text = file.read_text(errors="replace")
@@ -131,4 +136,8 @@ def _is_debian_stanza(stanza: str) -> bool:
     """True for a deb822 stanza of sources.list(5) that is Debian's own, of the suite."""
     fields = dict(re.findall(r"^([A-Za-z-]+):[ \t]*(.*)$", stanza, re.MULTILINE))
     suites = fields.get("Suites", "").split()
-    return bool(suites) and fields.get("Enabled", "yes") != "no" and _is_debian(suites, fields.get("Components", "").split())
+    return (
+        bool(suites)
+        and fields.get("Enabled", "yes") != "no"
+        and _is_debian(suites, fields.get("Components", "").split())
+    )

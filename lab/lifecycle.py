@@ -74,7 +74,12 @@ def status() -> dict[str, Any]:
             }
         )
     ssh = {"user": plan.SSH_USER, "key": str(keys.client_key()), "known_hosts": str(keys.known_hosts())}
-    return {"up": found is not None and _complete(found), "directory": str(host.state_dir()), "ssh": ssh, "nodes": nodes}
+    return {
+        "up": found is not None and _complete(found),
+        "directory": str(host.state_dir()),
+        "ssh": ssh,
+        "nodes": nodes,
+    }
 
 
 def _complete(found: State) -> bool:

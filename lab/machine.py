@@ -7,6 +7,7 @@ tree, and every process of the machine is found there.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -18,8 +19,6 @@ from lab import host, network
 from lab.host import LabError
 from lab.state import Machine, Process, State
 
-_CGROUP = "dnsmend-lab"
-
 # $1 control groups (one per line), $2 lower, $3 upper, $4 work, $5 merged; the rest is the command.
 _WRAPPER = """
 set -eu
@@ -28,6 +27,11 @@ mount -t overlay dnsmend-lab -o "lowerdir=$2,upperdir=$3,workdir=$4,redirect_dir
 shift 5
 exec "$@"
 """
+
+
+def _group() -> str:
+    """Name of the lab's control group, or the prefix of its units: one per state directory, so labs never meet."""
+    return f"dnsmend-lab-{hashlib.sha256(str(host.state_dir()).encode()).hexdigest()[:8]}"
 
 
 def directory(name: str) -> Path:
@@ -71,7 +75,18 @@ def start(state: State, name: str, *, command: Sequence[str] = ()) -> Machine:
     nspawn += ["--as-pid2", *command] if command else ["--boot"]
     overlay = [state.root, str(here / "upper"), str(here / "work"), str(here / "merged")]
     groups = [] if host.has_systemd() else [str(group) for group in _make_cgroups(name)]
-    argv = ["unshare", "--mount", "--propagation=private", "sh", "-c", _WRAPPER, "sh", "\n".join(groups), *overlay, *nspawn]
+    argv = [
+        "unshare",
+        "--mount",
+        "--propagation=private",
+        "sh",
+        "-c",
+        _WRAPPER,
+        "sh",
+        "\n".join(groups),
+        *overlay,
+        *nspawn,
+    ]
     supervisor = _start_unit(name, argv) if host.has_systemd() else _start_process(here, argv)
     machine = Machine(supervisor)
     state.machines[name] = machine
@@ -85,7 +100,7 @@ def stop(state: State | None) -> None:
     """End every machine of the lab and remove their control groups."""
     machines = dict(state.machines) if state else {}
     if host.has_systemd():
-        units = host.run(["systemctl", "list-units", "--all", "--plain", "--no-legend", f"{_CGROUP}-*.service"]).stdout
+        units = host.run(["systemctl", "list-units", "--all", "--plain", "--no-legend", f"{_group()}-*.service"]).stdout
         for line in units.splitlines():
             host.run(["systemctl", "kill", "--signal=KILL", line.split()[0]], check=False)
             host.run(["systemctl", "stop", line.split()[0]], check=False)
@@ -129,8 +144,8 @@ def _start_process(here: Path, argv: list[str]) -> Process:
 
 
 def _start_unit(name: str, argv: list[str]) -> Process:
-    """Start through the machine's systemd, which then delegates a control group: systemd-nspawn@.service does the same."""
-    unit = f"{_CGROUP}-{name}.service"
+    """Start through the machine's systemd, which delegates a control group, as systemd-nspawn@.service has it."""
+    unit = f"{_group()}-{name}.service"
     console = directory(name) / "console.log"
     properties = ["Delegate=yes", "KillMode=mixed", f"StandardOutput=file:{console}", f"StandardError=file:{console}"]
     options = [f"--property={text}" for text in properties]
@@ -145,12 +160,12 @@ def _start_unit(name: str, argv: list[str]) -> Process:
 def _wait_for_leader(name: str, supervisor: Process) -> Process:
     """Wait until systemd-nspawn has forked the machine's PID 1 and that runs its program."""
     deadline = time.monotonic() + 10
-    own = os.stat("/proc/self/ns/pid").st_ino
+    own = Path("/proc/self/ns/pid").stat().st_ino
     while time.monotonic() < deadline:
         for pid in _children(supervisor.pid):
             try:
                 # nspawn's short-lived helpers stay in our pid namespace; until exec the child is still called nspawn.
-                if os.stat(f"/proc/{pid}/ns/pid").st_ino == own:
+                if Path(f"/proc/{pid}/ns/pid").stat().st_ino == own:
                     continue
                 if Path(f"/proc/{pid}/comm").read_text().strip() == "systemd-nspawn":
                     continue
@@ -193,11 +208,11 @@ def _cgroups() -> list[Path]:
     """The lab's control groups on a machine without systemd; with it, its units have them."""
     if host.has_systemd():
         return []
-    return [group for top in _hierarchies() if (group := top / _CGROUP).is_dir()]
+    return [group for top in _hierarchies() if (group := top / _group()).is_dir()]
 
 
 def _make_cgroups(name: str) -> list[Path]:
-    groups = [top / _CGROUP / name for top in _hierarchies()]
+    groups = [top / _group() / name for top in _hierarchies()]
     for group in groups:
         group.mkdir(parents=True, exist_ok=True)
     return groups

@@ -46,9 +46,8 @@ def build(nodes: Iterable[NodePlan]) -> None:
 
 def destroy() -> None:
     """Remove every namespace and the machine's link, whatever state they are in. Does nothing if there are none."""
-    link = Path("/sys/class/net", plan.MANAGEMENT_LINK)
     files = sorted((host.state_dir() / "ns").glob("*"))
-    if files and link.exists():
+    if files and host.has_link(plan.MANAGEMENT_LINK):
         host.run(["ip", "link", "delete", plan.MANAGEMENT_LINK], check=False)
     for file in files:
         # A crash may have stacked mounts, or left a plain file.
@@ -58,7 +57,7 @@ def destroy() -> None:
     if files:
         # The kernel takes namespaces apart in the background; the link's name must be free when this returns.
         deadline = time.monotonic() + 5
-        while link.exists() and time.monotonic() < deadline:
+        while host.has_link(plan.MANAGEMENT_LINK) and time.monotonic() < deadline:
             time.sleep(0.02)
 
 

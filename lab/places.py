@@ -14,36 +14,46 @@ from lab import host, network
 from lab.host import LabError
 from lab.plan import BARE_METAL, NodePlan
 from lab.questions import Answer, ask_from
-from lab.state import State
+from lab.state import Process, State
 
 
 @dataclass(frozen=True)
 class Place:
-    """Somewhere in the lab: `entry` is the command prefix that leads there, `asking` the one that dig is run with."""
+    """Somewhere in the lab: `entry` is the command prefix that leads there, `asking` the one that dig is run with.
+
+    `leaders` are the processes whose namespaces these enter. A pid that has gone to another process could lead to the
+    machine itself, so they are looked at before each use.
+    """
 
     name: str
     address: str
     entry: tuple[str, ...]
     asking: tuple[str, ...]
+    leaders: tuple[Process, ...]
+
+    def require_alive(self) -> None:
+        """Raise LabError if a process whose namespaces would be entered is gone."""
+        if not all(leader.alive() for leader in self.leaders):
+            raise LabError(f"{self.name} has died, or the lab was taken down")
 
     def run(
         self, argv: Sequence[str], *, stdin: str | None = None, check: bool = True, timeout: float = 60.0
     ) -> subprocess.CompletedProcess[str]:
         """Run a command there as root. Raises LabError if it fails and `check` is set."""
+        self.require_alive()
         return host.run([*self.entry, *argv], stdin=stdin, check=check, timeout=timeout)
 
     def ask(self, server: str, name: str = "www.example.com", *, tcp: bool = False, timeout: int = 1) -> Answer:
         """Ask `server` for the A records of `name` with one try of `timeout` seconds."""
+        self.require_alive()
         return ask_from(self.asking, server, name, tcp=tcp, timeout=timeout)
 
 
 @dataclass(frozen=True)
 class Node(Place):
-    """A booted node. `leader` is its PID 1 as the machine numbers it, `resolvers` that of the machine `outside`."""
+    """A booted node."""
 
     plan: NodePlan
-    leader: int
-    resolvers: int
 
     def pod(self, name: str) -> Place:
         """The pod `client` or `coredns` on this node: its network and its mounts. Raises KeyError, LabError."""
@@ -52,12 +62,15 @@ class Node(Place):
         if main == "0":
             raise LabError(f"{pod.unit} on {self.name} has no process")
         entry = (*self.entry, "nsenter", f"--target={main}", "--net", "--mount")
-        return Place(f"{self.name}/{name}", pod.address, entry, _asking(self.resolvers, f"{self.files}{pod.namespace}"))
+        leader, outside = self.leaders
+        asking = _asking(outside, f"/proc/{leader.pid}/root{pod.namespace}")
+        return Place(f"{self.name}/{name}", pod.address, entry, asking, self.leaders)
 
     @property
     def files(self) -> Path:
         """The node's root as seen from the machine. An absolute link in it leads to the machine's own files."""
-        return Path(f"/proc/{self.leader}/root")
+        self.require_alive()
+        return Path(f"/proc/{self.leaders[0].pid}/root")
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
         """Write a file on the node, given by its absolute path there."""
@@ -74,27 +87,38 @@ class Node(Place):
 def node(record: State, plan: NodePlan) -> Node:
     """The booted node that `plan` describes. Raises LabError if it has not started."""
     leader, outside = _leader(record, plan.name), _leader(record, network.OUTSIDE)
-    entry, asking = _enter(leader, "--net"), _asking(outside, f"/proc/{leader}/ns/net")
-    return Node(plan.name, plan.address, entry, asking, plan, leader, outside)
+    entry, asking = _enter(leader, "--net"), _asking(outside, f"/proc/{leader.pid}/ns/net")
+    return Node(plan.name, plan.address, entry, asking, (leader, outside), plan)
 
 
 def bare_metal(record: State) -> Place:
     """The client on the LAN that is no node: its own network, the files of the machine `outside`."""
     outside, net = _leader(record, network.OUTSIDE), str(network.namespace(network.CLIENT))
-    return Place("bare-metal", BARE_METAL, _enter(outside, f"--net={net}"), _asking(outside, net))
+    return Place("bare-metal", BARE_METAL, _enter(outside, f"--net={net}"), _asking(outside, net), (outside,))
 
 
-def _leader(record: State, name: str) -> int:
+def _leader(record: State, name: str) -> Process:
     machine = record.machines.get(name)
     if machine is None or machine.leader is None:
         raise LabError(f"{name} has not started")
-    return machine.leader.pid
+    return machine.leader
 
 
-def _enter(leader: int, net: str) -> tuple[str, ...]:
-    return ("nsenter", f"--target={leader}", "--mount", "--uts", "--ipc", "--pid", "--cgroup", net, "--root", "--wd")
+def _enter(leader: Process, net: str) -> tuple[str, ...]:
+    return (
+        "nsenter",
+        f"--target={leader.pid}",
+        "--mount",
+        "--uts",
+        "--ipc",
+        "--pid",
+        "--cgroup",
+        net,
+        "--root",
+        "--wd",
+    )
 
 
-def _asking(outside: int, net: str) -> tuple[str, ...]:
+def _asking(outside: Process, net: str) -> tuple[str, ...]:
     # The lab's own questions use the files of `outside`: a node whose tools are taken away can still be judged.
-    return ("nsenter", f"--target={outside}", "--mount", f"--net={net}", "--root", "--wd")
+    return ("nsenter", f"--target={outside.pid}", "--mount", f"--net={net}", "--root", "--wd")

@@ -43,7 +43,7 @@ RESOLVERS = (
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod: a network namespace on a node, with `eth0` inside and a veth without an IPv4 address on the host's side."""
+    """A pod: a network namespace on a node; `eth0` inside, a veth without an IPv4 address on the node's side."""
 
     node: str
     name: str

@@ -1,4 +1,4 @@
-"""DNS questions that the lab asks to see whether it works: dig(1) on the node, in a pod, or on the bare-metal client."""
+"""DNS questions that the lab itself asks, with dig(1), to see whether it works."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Answer:
 
 
 def ask_from(entry: Sequence[str], server: str, name: str, *, tcp: bool, timeout: int) -> Answer:
-    """Ask `server` for the A records of `name`, once, for at most `timeout` seconds. `entry` leads to where dig runs."""
+    """Ask `server` for the A records of `name`, once, for `timeout` seconds at most. `entry` leads to where dig runs."""
     options = ["+tries=1", f"+time={timeout}", "+tcp" if tcp else "+notcp"]
     done = host.run([*entry, "dig", *options, f"@{server}", name, "A"], check=False, timeout=timeout + 20)
     status = re.search(r"status: (\w+)", done.stdout)

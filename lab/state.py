@@ -13,7 +13,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Process:
-    """A process and the clock tick at which it started, so that a pid that was given to another one is never taken for it."""
+    """A process and the clock tick at which it started: a pid that was given to another one is never taken for it."""
 
     pid: int
     started: int
@@ -86,4 +86,6 @@ def load() -> State | None:
         }
         return State(machines=machines, **data)
     except (ValueError, KeyError, TypeError) as error:
-        raise host.LabError(f"{host.state_dir()}/state.json is not a record of this lab ({error}); run `python -m lab down`") from error
+        raise host.LabError(
+            f"{host.state_dir()}/state.json is not a record of this lab ({error}); run `python -m lab down`"
+        ) from error

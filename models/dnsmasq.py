@@ -142,7 +142,9 @@ def _no_socket(config: Configuration, host: Host, query: Query) -> Verdict:
     mode = f"{config.binding} opens sockets on served addresses only"
     owner = host.owner(query.destination)
     if owner is None:
-        return Verdict(Outcome.REFUSED, f"{mode}, and no interface has {query.destination} itself.", config.listing)
+        return Verdict(
+            Outcome.REFUSED, f"{mode}, and no interface has {query.destination} itself.", config.listing
+        )
     found = rejection(config, host, query.destination, label(owner))
     if found:
         because = f"{mode}, and {query.destination} on {label(owner)} {found.because}."

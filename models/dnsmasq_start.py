@@ -169,11 +169,12 @@ def _open(config: Configuration, host: Host, opened: list[Socket], ip: IP, scope
     if not host.can_bind(ip):
         return _NOT_AVAILABLE
     for other in host.listeners:
-        if other.port == config.port and other.covers(ip):
+        if other.port == config.port and other.hinders(ip, scope):
             return f"Address already in use by {_holder(other)}"
     for own in opened:
         # Its own UDP sockets may overlap (SO_REUSEADDR), listening TCP sockets may not.
-        if own.protocol == "tcp" and own.scope == scope and Listener("tcp", own.ip, own.port).covers(ip):
+        taken = Listener("tcp", own.ip, own.port, own.scope or None)
+        if own.protocol == "tcp" and taken.hinders(ip, scope):
             return f"Address already in use by dnsmasq's own socket on {own.ip}"
     opened += [Socket(protocol, ip, config.port, scope) for protocol in ("udp", "tcp")]
     return ""
@@ -186,7 +187,7 @@ def _holder(listener: Listener) -> str:
 
 
 def _check_names(config: Configuration, host: Host) -> None:
-    for name in config.names:
+    for name in reversed(config.names):
         if name.pattern and not _used(name.pattern, config, host):
             raise _Fails(f"unknown interface {name.pattern}: {written(name.option)}", (name.option,))
 

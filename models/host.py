@@ -60,8 +60,13 @@ class Listener:
         dual = ip == "*"
         return cls(protocol, ip_address("::" if dual else ip), port, interface, process, dual)
 
-    def covers(self, ip: IP) -> bool:
-        """True if a TCP socket on `ip` and this port could not listen as well (`inet_csk_get_port`)."""
+    def hinders(self, ip: IP, scope: str = "") -> bool:
+        """True if a TCP socket on `ip` could not listen on the same port (`inet_csk_bind_conflict`).
+
+        + scope: the interface of a link-local address, which binds to it as well
+        """
+        if scope and self.interface and scope != self.interface:
+            return False
         if self.dual_stack:
             return True
         return self.ip.version == ip.version and (
@@ -120,12 +125,27 @@ class Host:
         A guess from the addresses alone; `ip route get` on the node knows routes and rules as well.
         """
         if self.is_local(ip):
-            return ip
+            return self._primary(ip)
         same = [address for address in self.addresses if address.ip.version == ip.version]
         here = [address for address in same if address.interface == interface]
         near = [address for address in here if _contains(address.ip.network, ip)]
         far = [address for address in same if address.interface not in self.loopbacks]
         return next((address.ip.ip for address in (*near, *here, *far)), None)
+
+    def _primary(self, ip: IP) -> IP:
+        """A local route names the first address of the prefix as source, also for the others in it."""
+        owner = self.owner(ip)
+        if ip.version == 6 or owner is None:
+            shared = [
+                address for address in self.addresses if ip.version == 4 and _contains(address.ip.network, ip)
+            ]
+        else:
+            shared = [
+                address
+                for address in self.addresses
+                if address.interface == owner.interface and address.ip.network == owner.ip.network
+            ]
+        return next((address.ip.ip for address in shared), ip)
 
 
 def _contains(network: IPv4Network | IPv6Network, ip: IP) -> bool:

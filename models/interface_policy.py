@@ -99,15 +99,21 @@ def plan(
     if instance["error"]:
         raise Refused(f"dnsmasq would not start again: {instance['error']['message']}")
     if not instance["unit"].endswith(".service"):
-        raise Refused(f"dnsmasq (pid {instance['pid']}) was not started by a systemd unit, so nothing can restart it")
+        raise Refused(
+            f"dnsmasq (pid {instance['pid']}) was not started by a systemd unit, so nothing can restart it"
+        )
     before = forecast(instance["options"], host, needs)
     if before.start.started and not before.lost():
         return None
     if not needs:
-        raise Refused("nobody is known who should be answered: no pod and no address that serves DNS on this node")
+        raise Refused(
+            "nobody is known who should be answered: no pod and no address that serves DNS on this node"
+        )
     change = _Change(dnsmasq, instance, host, tuple(needs), wanted, before, managed)
     problem = ""
-    for binding in ("bind-dynamic",) if wanted.policy == "bind-dynamic" else ("", "bind-dynamic", "bind-interfaces"):
+    for binding in (
+        ("bind-dynamic",) if wanted.policy == "bind-dynamic" else ("", "bind-dynamic", "bind-interfaces")
+    ):
         try:
             return change.planned(binding)
         except Refused as refusal:
@@ -145,7 +151,11 @@ class _Change:
         options = self.instance["options"]
         draft = self._start(binding)
         while problem := self._problem(forecast(_drafted(options, draft), self.host, self.needs)):
-            found = [index for culprit in problem.culprits if (index := _origin(options, draft, culprit)) is not None]
+            found = [
+                index
+                for culprit in problem.culprits
+                if (index := _origin(options, draft, culprit)) is not None
+            ]
             if not found:
                 raise Refused(problem.sentence)
             for index in found:
@@ -157,7 +167,9 @@ class _Change:
         if not binding:
             return _Draft(lines)
         lines = [line for line in lines if line != binding]
-        given = [index for index, option in enumerate(self.instance["options"]) if option["name"] in _BINDINGS]
+        given = [
+            index for index, option in enumerate(self.instance["options"]) if option["name"] in _BINDINGS
+        ]
         if self.before.configuration.binding is Binding(binding) and len(given) == 1:
             return _Draft(lines)
         return _Draft([binding, *lines], {index: [] for index in given})
@@ -209,7 +221,11 @@ class _Change:
         if problem := self._problem(outcome):
             raise Refused(problem.sentence)
         edits = [
-            Edit(path, files[path]["content"] if path in files and files[path]["kind"] == "file" else None, text)
+            Edit(
+                path,
+                files[path]["content"] if path in files and files[path]["kind"] == "file" else None,
+                text,
+            )
             for path, text in texts.items()
         ]
         culprits = tuple(options[index] for index in draft.kept)

@@ -14,7 +14,7 @@ from typing import Literal
 
 import jinja2
 from pyinfra import host, logger
-from pyinfra.api.command import FunctionCommand, StringCommand
+from pyinfra.api.command import StringCommand
 from pyinfra.api.host import Host
 from pyinfra.api.operation import operation
 
@@ -25,6 +25,7 @@ from models import node
 from models.interface_policy import Plan, Refused, Wanted, plan
 from models.needs import Need
 from operations import runs
+from operations.wave import refusal
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).resolve().parent.parent / "templates"),
@@ -32,7 +33,7 @@ _TEMPLATES = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
     keep_trailing_newline=True,
-    autoescape=False,  # noqa: S701 - shell and configuration files, not HTML
+    autoescape=False,
 )
 _TEMPLATES.filters["quote"] = lambda value: shlex.quote(str(value))
 
@@ -117,7 +118,7 @@ def interface_policy(
     vips: Sequence[str] | None = None,
     undo_after: int = 180,
     run: str = runs.RUN,
-) -> Generator[StringCommand | FunctionCommand, None, None]:
+) -> Generator[StringCommand, None, None]:
     """
     Make the node's dnsmasq answer pods, LAN and host, where it does not.
 
@@ -142,8 +143,8 @@ def interface_policy(
     fleet = snapshot.fleet(host.state.inventory.get_active_hosts())
     try:
         found = changes(host.name, fleet, policy=policy, interfaces=interfaces, foreign=foreign, vips=vips)
-    except Refused as refusal:
-        yield FunctionCommand(_refuse, [str(refusal)], {})
+    except Refused as reason:
+        yield refusal(f"refused: {reason}")
         return
     if not found:
         host.noop("dnsmasq answers everybody who asks it here, or none serves DNS here")
@@ -160,11 +161,6 @@ def interface_policy(
             because=change.plan.because,
             diff=[line for edit in change.plan.edits for line in diff(edit.path, edit.before, edit.after)],
         )
-
-
-def _refuse(reason: str) -> bool:
-    host.log_styled(f"refused: {reason}", fg="red", log_func=logger.error)
-    return False
 
 
 def diff(path: str, before: str | None, after: str) -> list[str]:

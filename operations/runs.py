@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
 from pyinfra import host
-from pyinfra.api.command import StringCommand, QuoteString
+from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.api.facts import FactBase
 from pyinfra.api.operation import operation
 from typing_extensions import override
@@ -56,6 +56,10 @@ class OpenSteps(FactBase[list[str]]):
     @override
     def default() -> list[str]:
         return []
+
+    @override
+    def process(self, output: Iterable[str]) -> list[str]:
+        return list(output)
 
     @override
     def command(self, run: str) -> StringCommand:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from pyinfra import host, logger
-from pyinfra.api.command import FunctionCommand
+from pyinfra import host
+from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.api.operation import operation
 
 
@@ -65,8 +65,13 @@ def waves(first: Sequence[str], rest: Sequence[str], canaries: int, size: int | 
         earlier += (wave,)
 
 
+def refusal(reason: str) -> StringCommand:
+    """A command that fails with this sentence, which is how an operation fails for one host and not for all."""
+    return StringCommand("printf", QuoteString("%s\n"), QuoteString(reason), ">&2;", "false")
+
+
 @operation()
-def gate(wave: Wave) -> Generator[FunctionCommand, None, None]:
+def gate(wave: Wave) -> Generator[StringCommand, None, None]:
     """
     Stop if a node of this wave is not proven. Called for every host, whichever wave it is in.
 
@@ -81,11 +86,6 @@ def gate(wave: Wave) -> Generator[FunctionCommand, None, None]:
             gate(name=f"{wave}: gate", wave=wave)
     """
     if host.state.is_executing and host.name in wave.failures:
-        yield FunctionCommand(_stop, [wave.failures[host.name]], {})
+        yield refusal(wave.failures[host.name])
     else:
         host.noop("nothing stands in the way of the next wave")
-
-
-def _stop(reason: str) -> bool:
-    host.log_styled(reason, fg="red", log_func=logger.error)
-    return False

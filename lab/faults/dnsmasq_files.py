@@ -28,12 +28,13 @@ def configure(
     files: Mapping[str, str] | None = None,
     defaults: str = "",
     override: str = "",
+    stub: bool = True,
 ) -> None:
     """Write the whole of dnsmasq's configuration but for the upstreams; nothing is restarted.
 
     `lines` go to 10-interfaces.conf after the binding mode, `files` are further ones by absolute path, `defaults` is
-    appended to /etc/default/dnsmasq, `override` is a drop-in of the unit. Wildcard mode takes systemd-resolved's stub
-    off port 53, without which dnsmasq does not start.
+    appended to /etc/default/dnsmasq, `override` is a drop-in of the unit. Wildcard mode, and `stub` not set, take
+    systemd-resolved's stub off port 53, without which dnsmasq does not start.
     """
     folder = node.files / "etc/dnsmasq.d"
     for file in folder.iterdir():
@@ -51,7 +52,7 @@ def configure(
     else:
         drop_in.unlink(missing_ok=True)
     node.run(["systemctl", "daemon-reload"])
-    set_stub(node, on=mode != "wildcard")
+    set_stub(node, on=stub and mode != "wildcard")
 
 
 def set_stub(node: Node, *, on: bool) -> None:
@@ -80,6 +81,7 @@ def restart(node: Node) -> None:
 
 
 def last_words(node: Node) -> str:
-    """The last line that dnsmasq logged."""
-    log = node.run(["journalctl", "--no-pager", "--output=cat", "--identifier=dnsmasq", "--lines=1"], check=False)
-    return log.stdout.strip()
+    """What dnsmasq said when it did not start."""
+    log = node.run(["journalctl", "--no-pager", "--output=cat", "--identifier=dnsmasq", "--lines=10"], check=False)
+    said = [line for line in log.stdout.splitlines() if line and "FAILED to start up" not in line]
+    return said[-1] if said else "it said nothing"

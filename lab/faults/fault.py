@@ -51,5 +51,7 @@ def expect_pods(node: Node, udp: str, tcp: str, *, patience: float = 5.0) -> str
         if seen == (udp, tcp) or (anything and not all(answer.good for answer in answers)):
             return f"pod -> {node.plan.vip}: UDP {seen[0]}, TCP {seen[1]}"
         if time.monotonic() > deadline:
-            raise LabError(f"the fault is not live: pod -> {node.plan.vip} gives UDP {seen[0]}, TCP {seen[1]}, not {udp}, {tcp}")
+            raise LabError(
+                f"the fault is not live: pod -> {node.plan.vip} gives UDP {seen[0]}, TCP {seen[1]}, not {udp}, {tcp}"
+            )
         time.sleep(0.1)

@@ -52,7 +52,8 @@ except-interface=cilium_host
 _OVERRIDE_HOST_ONLY = """\
 [Service]
 ExecStart=
-ExecStart=/usr/sbin/dnsmasq -x /run/dnsmasq/dnsmasq.pid -u dnsmasq -7 /etc/dnsmasq.d,.dpkg-dist,.dpkg-old,.dpkg-new --local-service=host
+ExecStart=/usr/sbin/dnsmasq -x /run/dnsmasq/dnsmasq.pid -u dnsmasq \\
+    -7 /etc/dnsmasq.d,.dpkg-dist,.dpkg-old,.dpkg-new --local-service=host
 """
 
 # How UDP and TCP end for a pod at the VIP.
@@ -65,7 +66,10 @@ _NO_ARRIVAL_CHECK = "with bind-interfaces dnsmasq does not look at the ingress i
 
 @dataclass(frozen=True)
 class _Filter:
-    """One configuration; `loss` gives for each mode that is affected how UDP and TCP end. `vip` in it is replaced."""
+    """One configuration; `loss` gives for each mode that is affected how UDP and TCP end.
+
+    `VIP` in `lines` is replaced. `stub` is off where dnsmasq needs port 53 of every address in each mode.
+    """
 
     name: str
     title: str
@@ -75,6 +79,7 @@ class _Filter:
     defaults: str = ""
     override: str = ""
     unaffected: str = _NO_ARRIVAL_CHECK
+    stub: bool = True
 
 
 _BY_ARRIVAL: Mapping[Mode, tuple[str, str]] = {"bind-dynamic": _LOST, "wildcard": _LOST}
@@ -147,23 +152,22 @@ _FILTERS = (
         "listen-address=0.0.0.0: no address of the node equals it; with bind-interfaces only UDP is lost",
         {"bind-dynamic": _LOST, "wildcard": _LOST, "bind-interfaces": ("timeout", "NOERROR")},
         lines=("", "listen-address=0.0.0.0"),
+        stub=False,
     ),
 )
 
 
 def _apply(each: _Filter) -> Callable[[Node, Mode | None], str]:
     def apply(node: Node, mode: Mode | None) -> str:
-        mode = mode or next(iter(each.loss))
+        binding = mode or next(iter(each.loss))
         lines = tuple(line.replace("VIP", node.plan.vip) for line in each.lines)
         dnsmasq_files.configure(
-            node, mode, lines=lines, files=each.files, defaults=each.defaults, override=each.override
+            node, binding, lines=lines, files=each.files, defaults=each.defaults, override=each.override, stub=each.stub
         )
         dnsmasq_files.restart(node)
-        return f"{mode}, {expect_pods(node, *each.loss[mode])}"
+        return f"{binding}, {expect_pods(node, *each.loss[binding])}"
 
     return apply
 
 
-FAULTS = tuple(
-    Fault(each.name, each.title, _apply(each), tuple(each.loss), each.unaffected) for each in _FILTERS
-)
+FAULTS = tuple(Fault(each.name, each.title, _apply(each), tuple(each.loss), each.unaffected) for each in _FILTERS)

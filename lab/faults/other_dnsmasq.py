@@ -42,7 +42,9 @@ Description=NetworkManager's dnsmasq
 
 [Service]
 RuntimeDirectory=NetworkManager
-ExecStart=/usr/sbin/dnsmasq --no-resolv --keep-in-foreground --no-hosts --bind-interfaces --pid-file=/run/NetworkManager/dnsmasq.pid --listen-address=127.0.1.1 --cache-size=400 --clear-on-reload --conf-file=/dev/null --proxy-dnssec --conf-dir=/etc/NetworkManager/dnsmasq.d
+ExecStart=/usr/sbin/dnsmasq --no-resolv --keep-in-foreground --no-hosts --bind-interfaces \\
+    --pid-file=/run/NetworkManager/dnsmasq.pid --listen-address=127.0.1.1 --cache-size=400 --clear-on-reload \\
+    --conf-file=/dev/null --proxy-dnssec --conf-dir=/etc/NetworkManager/dnsmasq.d
 """
 
 

@@ -23,10 +23,23 @@ from pathlib import Path
 import pytest
 
 from facts.dnsmasq_options import read_options
-from models.dnsmasq import Address, Configuration, Host, Listener, Outcome, Query, Start, answer, configuration, starts
+from models.dnsmasq import (
+    Address,
+    Configuration,
+    Host,
+    Listener,
+    Outcome,
+    Query,
+    Start,
+    answer,
+    configuration,
+    starts,
+)
 
 NAME = "probe.test"
-QUESTION = struct.pack("!6H", 0x4D4E, 0x0100, 1, 0, 0, 0) + b"\x05probe\x04test\x00" + struct.pack("!2H", 1, 1)
+QUESTION = (
+    struct.pack("!6H", 0x4D4E, 0x0100, 1, 0, 0, 0) + b"\x05probe\x04test\x00" + struct.pack("!2H", 1, 1)
+)
 PATIENCE = 0.4
 CLONE_NEWNET = 0x40000000
 
@@ -193,7 +206,16 @@ class Node:
         path = self.directory / "policy.conf"
         path.write_text(content)
         own = f"--keep-in-foreground --log-facility=- --pid-file= --user=root -R -h --host-record={NAME},192.0.2.7"
-        inside = ["setpriv", "--pdeathsig", "KILL", "nsenter", "-t", str(self.node.holder.pid), "-n", self.dnsmasq]
+        inside = [
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            "nsenter",
+            "-t",
+            str(self.node.holder.pid),
+            "-n",
+            self.dnsmasq,
+        ]
         process = subprocess.Popen(
             [*inside, *own.split(), *arguments, "-C", str(path)],
             stderr=subprocess.PIPE,
@@ -205,7 +227,7 @@ class Node:
         for line in process.stderr:
             if line.strip():
                 said.append(re.sub(r"^dnsmasq(\[\d+\])?: ", "", line.strip()))
-            # It says what it warns about between this and the upstream servers.
+            # Warnings come before the cache; without DNS there is no such mark.
             if "cleared cache" in line or "DNS disabled" in line:
                 break
         return process, said
@@ -294,7 +316,8 @@ def differences(
         elif not really:
             found += compare_failure(start, process.wait(5), said)
         else:
-            found += compare_warnings(start, said)
+            if config.port:
+                found += compare_warnings(start, said)
             started = None
             if change:
                 change()
@@ -384,9 +407,7 @@ def test_configurations_of_the_field(node: Node, mode: str) -> None:
 
 
 NAMES = "bond0 bond0:1 bond0* cilium_host cilium_* cilium_net cilium_host* lxc* lxc1234 lo lo* * *_host nosuch0 b*x".split()
-ADDRESSES = (
-    "172.25.4.1 172.25.4.10 172.26.2.58 127.0.0.1 127.0.0.2 0.0.0.0 :: ::1 fd25::1 fd26::58 fe80::b0 10.9.9.9".split()
-)
+ADDRESSES = "172.25.4.1 172.25.4.10 172.26.2.58 127.0.0.1 127.0.0.2 0.0.0.0 :: ::1 fd25::1 fd26::58 fe80::b0 10.9.9.9".split()
 SERVICES = ["local-service", "local-service=net", "local-service=host"]
 AUTH = ["auth-server=ns.test,bond0", "auth-server=ns.test,cilium_host/6", "auth-server=ns.test,172.26.2.58"]
 
@@ -394,7 +415,9 @@ AUTH = ["auth-server=ns.test,bond0", "auth-server=ns.test,cilium_host/6", "auth-
 def random_policy(dice: random.Random) -> tuple[str, list[str], bool]:
     lines = [dice.choice([*MODES, *MODES, "bind-interfaces\nbind-dynamic"])]
     for _ in range(dice.choice([0, 1, 1, 2, 2, 3])):
-        kind = dice.choice(["interface", "interface", "except-interface", "except-interface", "listen-address"])
+        kind = dice.choice(
+            ["interface", "interface", "except-interface", "except-interface", "listen-address"]
+        )
         pool = ADDRESSES if kind == "listen-address" else NAMES
         lines.append(f"{kind}={','.join(dice.sample(pool, dice.choice([1, 1, 2])))}")
     if dice.random() < 0.3:
@@ -403,7 +426,9 @@ def random_policy(dice: random.Random) -> tuple[str, list[str], bool]:
         lines.append(dice.choice(AUTH))
     if dice.random() < 0.05:
         lines.append(f"port={dice.choice(['0', '5353'])}")
-    arguments = ["--local-service"] if dice.random() < 0.4 and not any(line in SERVICES for line in lines) else []
+    arguments = (
+        ["--local-service"] if dice.random() < 0.4 and not any(line in SERVICES for line in lines) else []
+    )
     return "\n".join(lines) + "\n", arguments, dice.random() < 0.2
 
 
@@ -431,7 +456,9 @@ def test_an_interface_that_comes_after_the_start(node: Node, mode: str, policy: 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode or "wildcard")
 @pytest.mark.parametrize("policy", ["except-interface=lo", "listen-address=172.25.4.1"])
 def test_a_vip_that_comes_after_the_start(node: Node, mode: str, policy: str, nonlocal_bind: bool) -> None:
-    node.node.run(f"ip addr del 172.25.4.1/24 dev bond0; echo {int(nonlocal_bind)} > /proc/sys/net/ipv4/ip_nonlocal_bind")
+    node.node.run(
+        f"ip addr del 172.25.4.1/24 dev bond0; echo {int(nonlocal_bind)} > /proc/sys/net/ipv4/ip_nonlocal_bind"
+    )
     come = "ip addr add 172.25.4.1/24 dev bond0 label bond0:1"
     try:
         found = differences(node, f"{mode}\n{policy}\n", change=lambda: node.node.run(come))

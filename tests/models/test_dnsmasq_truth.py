@@ -51,7 +51,14 @@ SOURCES = {
 def rows() -> list[Row]:
     table = json.loads(TRUTH.read_text())
     return [
-        Row(**dict(zip(table["columns"], [table["values"][column][at] for column, at in zip(table["columns"], row)])))  # type: ignore[typeddict-item]
+        Row(
+            **dict(
+                zip(
+                    table["columns"],
+                    [table["values"][column][at] for column, at in zip(table["columns"], row)],
+                )
+            )
+        )  # type: ignore[typeddict-item]
         for row in table["rows"]
     ]
 

@@ -44,6 +44,7 @@ def _address(case: Case, vip: str) -> Finding:
     dropped = [(need, verdict) for need, verdict in forecast.verdicts if need.required and _is_lost(verdict)]
     seen = [result for result in case.results if result["probe"]["destination"] == vip and _from_pod(result)]
     probed = [result for result in seen if own_name(result["probe"]) and unknown(result) < len(result["tries"])]
+    seen.sort(key=lambda result: result["probe"]["protocol"] == "icmp")
     evidence = [f"{asked(result)}: {summary(result)}" for result in seen]
     if dropped:
         return _dropped(case, vip, dropped, probed, evidence)
@@ -70,7 +71,7 @@ def _dropped(
 ) -> Finding:
     need, verdict = dropped[0]
     outcomes = ", ".join(f"{need.who} {need.query.protocol.upper()}: {verdict.outcome}" for need, verdict in dropped)
-    evidence = [f"model: {outcomes}", f"model: {verdict.because}", *evidence]
+    evidence = [f"model: {outcomes}", f"model: {verdict.because}", *evidence, *_disagreements(dropped, probed)]
     if probed and not any(lost(result) for result in probed):
         return case.finding(
             ID,
@@ -86,9 +87,26 @@ def _dropped(
     )
 
 
+def _disagreements(dropped: list[tuple[Need, Verdict]], probed: list[Result]) -> list[str]:
+    """Where a probe is lost in another way than dnsmasq would lose it: something else is at work as well."""
+    said: list[str] = []
+    for need, verdict in dropped:
+        for result in probed:
+            probe = result["probe"]
+            same = probe["source"]["address"] == str(need.query.source) and probe["protocol"] == need.query.protocol
+            expected = "refused" if verdict.outcome is Outcome.REFUSED else str(verdict.outcome)
+            others = {attempt["outcome"] for attempt in result["tries"]} - {expected, "answered", "not sent"}
+            if same and others:
+                said.append(
+                    f"{asked(result)}: {', '.join(sorted(others))}, where dnsmasq alone would give {expected}:"
+                    " something before it drops packets as well"
+                )
+    return said
+
+
 def _is_lost(verdict: Verdict) -> bool:
     return verdict.outcome is not Outcome.ANSWERED
 
 
 def _from_pod(result: Result) -> bool:
-    return result["probe"]["source"]["name"] != "host" and result["probe"]["protocol"] != "icmp"
+    return result["probe"]["source"]["name"] != "host"

@@ -29,6 +29,7 @@ class Policy:
     probe_tries: int
     probe_deadline: float
     probe_pods: int
+    verify_soak: int
     dnsmasq_interface_policy: str
     dnsmasq_interfaces: tuple[str, ...] | None
     dnsmasq_foreign_interfaces: tuple[str, ...]
@@ -40,8 +41,7 @@ class Policy:
 
 def of(host: Host) -> Policy:
     """The host's policy. Raises PolicyError for a missing, misspelt or impossible value."""
-    merged: Any = host.data
-    data: dict[str, Any] = merged.dict()
+    data: dict[str, Any] = host.data.dict()
     known = [field.name for field in fields(Policy)]
     for key in data:
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.85)
@@ -134,6 +134,7 @@ _RULES: dict[str, Callable[[Any], str]] = {
     "probe_tries": _count(1, 200),
     "probe_deadline": _seconds,
     "probe_pods": _count(1, 20),
+    "verify_soak": _count(0, 3600),
     "dnsmasq_interface_policy": _policy,
     "dnsmasq_interfaces": _or_none(_interfaces),
     "dnsmasq_foreign_interfaces": _interfaces,
@@ -146,7 +147,7 @@ _RULES: dict[str, Callable[[Any], str]] = {
 
 def _place(host: Host, key: str) -> str:
     """Who set the key, in the order in which pyinfra lets them win: --data, the inventory, group_data."""
-    inventory: Any = host.inventory
+    inventory = host.inventory
     if key in inventory.get_override_data():
         return f"--data {key}"
     if key in inventory.get_host_data(host.name):

@@ -29,7 +29,7 @@ _made: dict[int, Rollout] = {}
 def of(state: State) -> Rollout:
     """The rollout for the hosts of this run. Stops the run before any change if a node would have to refuse."""
     if id(state) not in _made:
-        hosts = state.inventory.get_active_hosts()
+        hosts = snapshot.active(state.inventory)
         fleet = snapshot.fleet(hosts)
         # Reading let other greenlets in: one of them may have been here.
         if id(state) not in _made:

@@ -13,6 +13,7 @@ import gevent.event
 import gevent.pool
 from pyinfra.api.facts import FactBase, get_fact
 from pyinfra.api.host import Host
+from pyinfra.api.inventory import Inventory
 from typing_extensions import override
 
 from facts.dnsmasq import Dnsmasq, DnsmasqInstances
@@ -85,6 +86,12 @@ def of(host: Host) -> Snapshot | None:
         _taken[host] = gevent.event.AsyncResult()
         _taken[host].set(_take(host))
     return cast("Snapshot | None", _taken[host].get())
+
+
+def active(inventory: Inventory) -> list[Host]:
+    """The hosts that are reached and wanted, in the inventory's order (pyinfra keeps them in a set)."""
+    reached = set(inventory.get_active_hosts())
+    return [host for host in inventory if host in reached]
 
 
 def forget(host: Host) -> None:

@@ -27,6 +27,9 @@ probe_deadline = 2.0
 # Pods of a node that are asked from, at most: one for each way into the host stack comes first.
 probe_pods = 3
 
+# Seconds for which deploys/verify.py asks again and again. 0: once.
+verify_soak = 0
+
 # --- What is wanted --------------------------------------------------------------------------------------------------
 
 # How dnsmasq is told whom to answer, on a node where pods are not answered (a healthy node is left as it is):

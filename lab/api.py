@@ -67,7 +67,7 @@ class Lab:
         return f"{node}: {fault} is live: {chosen.apply(place, binding)}"
 
     def heal(self, node: str | None = None) -> None:
-        """Bring one node, or all, back to the state it had when `up` ended. Raises LabError if it does not work then."""
+        """Bring one node, or all, back to the state after `up`. Raises LabError if it does not work then."""
         for each in self.nodes if node is None else (self.node(node),):
             healing.heal(each, Path(self.record.root))
             self.record.faults.pop(each.name, None)

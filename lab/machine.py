@@ -7,15 +7,15 @@ tree, and every process of the machine is found there.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from lab import host, network
+from lab import cgroups, host, network
 from lab.host import LabError
 from lab.state import Machine, Process, State
 
@@ -27,11 +27,6 @@ mount -t overlay dnsmend-lab -o "lowerdir=$2,upperdir=$3,workdir=$4,redirect_dir
 shift 5
 exec "$@"
 """
-
-
-def _group() -> str:
-    """Name of the lab's control group, or the prefix of its units: one per state directory, so labs never meet."""
-    return f"dnsmend-lab-{hashlib.sha256(str(host.state_dir()).encode()).hexdigest()[:8]}"
 
 
 def directory(name: str) -> Path:
@@ -74,7 +69,7 @@ def start(state: State, name: str, *, command: Sequence[str] = ()) -> Machine:
     ]
     nspawn += ["--as-pid2", *command] if command else ["--boot"]
     overlay = [state.root, str(here / "upper"), str(here / "work"), str(here / "merged")]
-    groups = [] if host.has_systemd() else [str(group) for group in _make_cgroups(name)]
+    groups = [] if host.has_systemd() else [str(group) for group in cgroups.make(name)]
     argv = [
         "unshare",
         "--mount",
@@ -100,7 +95,9 @@ def stop(state: State | None) -> None:
     """End every machine of the lab and remove their control groups."""
     machines = dict(state.machines) if state else {}
     if host.has_systemd():
-        units = host.run(["systemctl", "list-units", "--all", "--plain", "--no-legend", f"{_group()}-*.service"]).stdout
+        units = host.run(
+            ["systemctl", "list-units", "--all", "--plain", "--no-legend", f"{cgroups.label()}-*.service"]
+        ).stdout
         for line in units.splitlines():
             host.run(["systemctl", "kill", "--signal=KILL", line.split()[0]], check=False)
             host.run(["systemctl", "stop", line.split()[0]], check=False)
@@ -109,22 +106,23 @@ def stop(state: State | None) -> None:
     known = [process for machine in machines.values() for process in (machine.leader, machine.supervisor) if process]
     for process in known:
         if process.alive():
-            os.kill(process.pid, signal.SIGKILL)
+            _kill(process.pid)
     while True:
         # What a crash kept from the record is still in the control group, which is the lab's own.
-        remaining = [pid for group in _cgroups() for pid in _processes(group)]
+        remaining = cgroups.processes()
         for pid in remaining:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+            _kill(pid)
         if not remaining and not any(process.alive() for process in known):
             break
         if time.monotonic() > deadline:
             raise LabError(f"processes of the lab do not end: {remaining or known}")
         time.sleep(0.02)
-    for group in _cgroups():
-        _remove_tree(group)
+    cgroups.remove()
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _start_process(here: Path, argv: list[str]) -> Process:
@@ -145,7 +143,7 @@ def _start_process(here: Path, argv: list[str]) -> Process:
 
 def _start_unit(name: str, argv: list[str]) -> Process:
     """Start through the machine's systemd, which delegates a control group, as systemd-nspawn@.service has it."""
-    unit = f"{_group()}-{name}.service"
+    unit = f"{cgroups.label()}-{name}.service"
     console = directory(name) / "console.log"
     properties = ["Delegate=yes", "KillMode=mixed", f"StandardOutput=file:{console}", f"StandardError=file:{console}"]
     options = [f"--property={text}" for text in properties]
@@ -193,37 +191,3 @@ def _children(pid: int) -> list[int]:
         if int(fields[1]) == pid:
             found.append(int(entry.name))
     return found
-
-
-def _hierarchies() -> Iterator[Path]:
-    """The control group trees that systemd manages: version 2, and version 1's `name=systemd`."""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        before, _, after = line.partition(" - ")
-        kind, _, options = after.split(" ", 2)
-        if kind == "cgroup2" or (kind == "cgroup" and "name=systemd" in options.split(",")):
-            yield Path(before.split()[4])
-
-
-def _cgroups() -> list[Path]:
-    """The lab's control groups on a machine without systemd; with it, its units have them."""
-    if host.has_systemd():
-        return []
-    return [group for top in _hierarchies() if (group := top / _group()).is_dir()]
-
-
-def _make_cgroups(name: str) -> list[Path]:
-    groups = [top / _group() / name for top in _hierarchies()]
-    for group in groups:
-        group.mkdir(parents=True, exist_ok=True)
-    return groups
-
-
-def _processes(group: Path) -> list[int]:
-    return [int(pid) for file in group.glob("**/cgroup.procs") for pid in file.read_text().split() if pid != "0"]
-
-
-def _remove_tree(group: Path) -> None:
-    for child in sorted(group.glob("**/"), key=lambda path: len(path.parts), reverse=True):
-        child.rmdir()
-    if group.is_dir():
-        group.rmdir()

@@ -38,7 +38,7 @@ class Answer:
 
 
 def ask_from(entry: Sequence[str], server: str, name: str, *, tcp: bool, timeout: int) -> Answer:
-    """Ask `server` for the A records of `name`, once, for `timeout` seconds at most. `entry` leads to where dig runs."""
+    """Ask `server` for the A records of `name`, once, for `timeout` seconds. `entry` leads to where dig runs."""
     options = ["+tries=1", f"+time={timeout}", "+tcp" if tcp else "+notcp"]
     done = host.run([*entry, "dig", *options, f"@{server}", name, "A"], check=False, timeout=timeout + 20)
     status = re.search(r"status: (\w+)", done.stdout)

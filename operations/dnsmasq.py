@@ -140,7 +140,7 @@ def interface_policy(
     """
     if host.state.is_executing:
         snapshot.forget(host)
-    fleet = snapshot.fleet(host.state.inventory.get_active_hosts())
+    fleet = snapshot.fleet(snapshot.active(host.state.inventory))
     try:
         found = changes(host.name, fleet, policy=policy, interfaces=interfaces, foreign=foreign, vips=vips)
     except Refused as reason:

@@ -56,7 +56,7 @@ def dns_answers(
     changed = change.did_change()
     if changed:
         snapshot.forget(host)
-    fleet = snapshot.fleet(host.state.inventory.get_active_hosts())
+    fleet = snapshot.fleet(snapshot.active(host.state.inventory))
     served = node.vips(fleet, vips)[host.name]
     read = fleet[host.name]
     if read is None or (changed and not served):
@@ -77,7 +77,7 @@ def dns_answers(
     elif changed:
         for step in host.get_fact(runs.OpenSteps, run=run):
             # The timer is stopped before anything is said to be well: a node that undid itself meanwhile is not.
-            confirm = 'test ! -e "$1/undone" && systemctl stop "$2" && echo "$(date -u +%FT%TZ) confirmed" >> "$1/journal"'
+            confirm = 'test ! -e "$1/undone" && systemctl stop "$2" && echo "$(date -u +%FT%TZ) proven" >> "$1/journal"'
             directory, timer = runs.step_directory(run, step), f"{runs.timer(run, step)}.timer"
             yield StringCommand("sh", "-c", QuoteString(confirm), "-", QuoteString(directory), QuoteString(timer))
     elif results:
@@ -87,7 +87,7 @@ def dns_answers(
 def judge(results: Sequence[Result]) -> tuple[list[str], list[str]]:
     """What speaks against the proof, and what only has to be said. No result at all speaks against nothing.
 
-    A name that the node itself loses as well is the upstream's fault: dnsmasq takes the question, as version.bind tells.
+    A name that the node itself loses as well is its upstream's fault: version.bind tells whether dnsmasq answers.
     """
     upstream = {
         (result["probe"]["destination"], result["probe"]["protocol"])

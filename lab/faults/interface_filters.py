@@ -159,10 +159,15 @@ _FILTERS = (
 
 def _apply(each: _Filter) -> Callable[[Node, Mode | None], str]:
     def apply(node: Node, mode: Mode | None) -> str:
-        binding = mode or next(iter(each.loss))
-        lines = tuple(line.replace("VIP", node.plan.vip) for line in each.lines)
+        binding: Mode = next(iter(each.loss)) if mode is None else mode
         dnsmasq_files.configure(
-            node, binding, lines=lines, files=each.files, defaults=each.defaults, override=each.override, stub=each.stub
+            node,
+            binding,
+            lines=tuple(line.replace("VIP", node.plan.vip) for line in each.lines),
+            files=each.files,
+            defaults=each.defaults,
+            override=each.override,
+            stub=each.stub,
         )
         dnsmasq_files.restart(node)
         return f"{binding}, {expect_pods(node, *each.loss[binding])}"

@@ -1,0 +1,56 @@
+"""Say which node's dnsmasq drops what, and because of which line. Reads and asks, changes nothing.
+
+pyinfra -y inventory deploys/diagnose.py
+
+Exit code: 0 all well; 1 something failed, was unreachable or is unknown.
+"""
+
+import sys
+
+from pyinfra import host, inventory, state
+
+from checks.catalogue import judge
+from checks.case import Case
+from checks.finding import Status
+from deploys import policy as policies
+from deploys.exits import Exit
+from facts import snapshot
+from models import node
+from probes.fleet import answers
+from probes.questions import dns_questions, icmp_questions
+from reports import terminal
+
+hosts = snapshot.active(inventory)
+
+# pyinfra runs this file once per host: the first one speaks for the fleet.
+if host.name == hosts[0].name:
+    policy = policies.of(host)
+    terminal.progress(f"reading {len(hosts)} nodes")
+    fleet = snapshot.fleet(hosts)
+    unreachable = sorted(other.name for other in inventory if state.is_host_in_limit(other) and other not in hosts)
+    fleet |= dict.fromkeys(unreachable)
+    vips = node.vips(fleet, policy.dns_vips)
+    terminal.progress("asking from pods and nodes")
+    results = answers(
+        {
+            asked: [
+                *dns_questions(
+                    read,
+                    vips[asked.name],
+                    policy.probe_name,
+                    tries=policy.probe_tries,
+                    deadline_s=policy.probe_deadline,
+                    pods=policy.probe_pods,
+                ),
+                *icmp_questions(read, vips[asked.name], pods=policy.probe_pods),
+            ]
+            for asked in hosts
+            if (read := fleet[asked.name]) is not None
+        }
+    )
+    findings = [
+        finding for name in sorted(fleet) for finding in judge(Case(name, fleet, vips[name], results.get(name, [])))
+    ]
+    terminal.report(findings)
+    well = all(finding["status"] not in (Status.FAIL, Status.UNKNOWN) for finding in findings)
+    sys.exit(Exit.WELL if well and not unreachable else Exit.NOT_WELL)

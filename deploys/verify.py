@@ -1,0 +1,59 @@
+"""Ask every node's DNS addresses from its pods and from itself; every question must be answered. Changes nothing.
+
+pyinfra -y inventory deploys/verify.py                      # once
+pyinfra -y inventory deploys/verify.py --data verify_soak=60    # again and again for a minute
+
+Exit code: 0 everything was answered; 1 something was lost, could not be asked, or was unreachable.
+"""
+
+import sys
+import time
+
+from pyinfra import host, inventory, state
+
+from deploys import policy as policies
+from deploys.exits import Exit
+from facts import snapshot
+from models import node
+from probes.count import lost, unknown
+from probes.fleet import answers
+from probes.questions import dns_questions, icmp_questions
+from reports import probe_table, terminal
+
+hosts = snapshot.active(inventory)
+
+# pyinfra runs this file once per host: the first one speaks for the fleet.
+if host.name == hosts[0].name:
+    policy = policies.of(host)
+    fleet = snapshot.fleet(hosts)
+    vips = node.vips(fleet, policy.dns_vips)
+    questions = {
+        asked: [
+            *dns_questions(
+                read,
+                vips[asked.name],
+                policy.probe_name,
+                tries=policy.probe_tries,
+                deadline_s=policy.probe_deadline,
+                pods=policy.probe_pods,
+            ),
+            *icmp_questions(read, vips[asked.name], pods=policy.probe_pods),
+        ]
+        for asked in hosts
+        if (read := fleet[asked.name]) is not None
+    }
+    until = time.monotonic() + policy.verify_soak
+    well = False
+    while True:
+        terminal.progress("asking from pods and nodes")
+        results = answers(questions)
+        probe_table.show(results)
+        complete = all(results[asked.name] or not probes for asked, probes in questions.items())
+        every = [result for of_node in results.values() for result in of_node]
+        well = bool(every) and complete and not any(lost(result) or unknown(result) for result in every)
+        if not well or time.monotonic() >= until:
+            break
+    missing = [other.name for other in inventory if state.is_host_in_limit(other) and fleet.get(other.name) is None]
+    if missing:
+        terminal.progress(f"could not be read: {', '.join(missing)}")
+    sys.exit(Exit.WELL if well and not missing else Exit.NOT_WELL)

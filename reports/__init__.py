@@ -1,0 +1,1 @@
+"""Tell: one file per format. A report never decides."""

@@ -13,7 +13,7 @@ from facts.dnsmasq_keywords import KEYWORDS, Parameter
 # fgets(buffer, MAXDNAME): the rest of a longer line counts as a line of its own.
 _LONGEST_LINE = 1024
 
-# Position is the control character that stands for it; those that dnsmasq puts at their own ASCII code hide as themselves.
+# A character's position is the control character that it hides as; some sit at their own code, and stay.
 _HIDDEN = "\000123456 \b\t\n78\r90abcdefABCDE\033F:,."
 _HIDE = {ord(char): code for code, char in enumerate(_HIDDEN)}
 _REVEAL = dict(enumerate(_HIDDEN))

@@ -123,8 +123,11 @@ def has_systemd() -> bool:
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Hold an exclusive lock on `directory`, made if needed. Raises LabError if another program holds it."""
+def locked(directory: Path) -> Iterator[int]:
+    """Hold an exclusive lock on `directory`, made if needed; a child that inherits the descriptor holds it as well.
+
+    Raises LabError if another program holds it.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -132,6 +135,6 @@ def locked(directory: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise LabError(f"another `python -m lab` is at work in {directory}") from error
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 from lab import host, plan
@@ -40,49 +41,78 @@ _OPTIONS = (
     "--variant=minbase",
     "--aptopt=APT::Install-Recommends false",
     *(f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("doc", "man", "info", "locale", "lintian")),
-    f"--include={','.join(PACKAGES)}",
-    *(f"--customize-hook={hook}" for hook in _HOOKS),
 )
 
 
-def path() -> Path:
+@dataclass(frozen=True)
+class Recipe:
+    """A Debian root: `packages` and what they need, then `hooks`, shell commands with the root's path in `$1`."""
+
+    title: str
+    prefix: str
+    packages: tuple[str, ...]
+    hooks: tuple[str, ...]
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The options of mmdebstrap(1)."""
+        hooks = (f"--customize-hook={hook}" for hook in self.hooks)
+        return (*_OPTIONS, f"--include={','.join(self.packages)}", *hooks)
+
+
+NODE = Recipe("the nodes' root", "root", tuple(PACKAGES), _HOOKS)
+
+
+def path(recipe: Recipe = NODE) -> Path:
     """Where the root is, or will be: the name holds a hash of everything that went into it."""
-    recipe = "\n".join((SUITE, *_OPTIONS))
-    return host.cache_dir() / f"root-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
+    text = "\n".join((SUITE, *recipe.options))
+    return host.cache_dir() / f"{recipe.prefix}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def ensure() -> Path:
+def ensure(recipe: Recipe = NODE) -> Path:
     """Return the root, building it first if it is not cached. Raises LabError if it cannot be built."""
-    root = path()
+    root = path(recipe)
     if root.is_dir():
         return root
-    with host.locked(root.parent):
+    with host.locked(root.parent) as lock:
         for stale in root.parent.glob("*.partial"):
             shutil.rmtree(stale)
         host.say(
-            f"building the nodes' root with mmdebstrap ({len(PACKAGES)} packages and what they need), "
+            f"building {recipe.title} with mmdebstrap ({len(recipe.packages)} packages and what they need), "
             f"kept in {root.parent}"
         )
         partial = root.with_name(root.name + ".partial")
         partial.mkdir()
         try:
-            _build(partial)
+            build(recipe, partial, lock)
             # Only a finished root gets the name that is looked for.
             (partial / "root").rename(root)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-    host.say("root built")
+    host.say(f"{recipe.title}: built")
     return root
 
 
-def _build(directory: Path) -> None:
+def build(recipe: Recipe, directory: Path, lock: int | None = None) -> None:
+    """Build the root in `directory`/root; the log and what mmdebstrap reads are beside it. Raises LabError.
+
+    mmdebstrap outlives a parent that is killed; given `lock`, the descriptor of `host.locked`, it holds that meanwhile.
+    """
     log = directory / "log"
-    argv = ["mmdebstrap", *_OPTIONS, *_apt_options(directory), SUITE, str(directory / "root"), *_sources(directory)]
+    argv = ["mmdebstrap", *recipe.options, *_apt_options(directory), SUITE]
+    argv += [str(directory / "root"), *_sources(directory)]
     # The proxy variables are the machine's own way out.
     proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
     environment = {**host.ENVIRONMENT, **proxies, "TMPDIR": str(directory)}
     with log.open("w") as sink:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT, env=environment)
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            pass_fds=() if lock is None else (lock,),
+        )
     if done.returncode != 0:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
         raise LabError(f"mmdebstrap failed ({done.returncode}); its last words:\n{tail}")
@@ -135,9 +165,7 @@ def _is_debian_line(line: str) -> bool:
 def _is_debian_stanza(stanza: str) -> bool:
     """True for a deb822 stanza of sources.list(5) that is Debian's own, of the suite."""
     fields = dict(re.findall(r"^([A-Za-z-]+):[ \t]*(.*)$", stanza, re.MULTILINE))
+    if "deb" not in fields.get("Types", "").split() or fields.get("Enabled", "yes") == "no":
+        return False
     suites = fields.get("Suites", "").split()
-    return (
-        bool(suites)
-        and fields.get("Enabled", "yes") != "no"
-        and _is_debian(suites, fields.get("Components", "").split())
-    )
+    return bool(suites) and _is_debian(suites, fields.get("Components", "").split())

@@ -21,6 +21,10 @@ _PATIENCE = 60.0
 def up(count: int, *, endpoint_routes: bool = False) -> None:
     """Bring the lab up with `count` nodes. Repairs a broken lab by building it again. Raises LabError."""
     host.require_machine()
+    try:
+        nodes = plan.plan_nodes(count)
+    except ValueError as error:
+        raise LabError(str(error)) from error
     with host.locked(host.state_dir()):
         found = state.load()
         if found is not None and _complete(found):
@@ -32,7 +36,7 @@ def up(count: int, *, endpoint_routes: bool = False) -> None:
             say("the recorded lab is not complete: building it again")
         _remove(found)
         try:
-            _build(plan.plan_nodes(count), endpoint_routes)
+            _build(nodes, endpoint_routes)
         except BaseException:
             # The consoles are what one wants to read after a failure, so only what runs is ended.
             machine.stop(state.load())
@@ -43,14 +47,15 @@ def up(count: int, *, endpoint_routes: bool = False) -> None:
 def down() -> bool:
     """End the lab and remove everything of it. Returns False if there was nothing."""
     host.require_machine()
-    existed = host.state_dir().is_dir()
+    existed = host.state_dir().is_dir() and any(host.state_dir().iterdir())
     with host.locked(host.state_dir()):
         try:
             found = state.load()
         except LabError:
             found = None
         _remove(found)
-    host.state_dir().rmdir()
+    if not host.state_dir().is_mount():
+        host.state_dir().rmdir()
     return existed
 
 

@@ -19,14 +19,7 @@ from lab import cgroups, host, network
 from lab.host import LabError
 from lab.state import Machine, Process, State
 
-# $1 control groups (one per line), $2 lower, $3 upper, $4 work, $5 merged; the rest is the command.
-_WRAPPER = """
-set -eu
-for group in $1; do echo $$ >"$group/cgroup.procs"; done
-mount -t overlay dnsmend-lab -o "lowerdir=$2,upperdir=$3,workdir=$4,redirect_dir=off,index=off,metacopy=off" "$5"
-shift 5
-exec "$@"
-"""
+_STARTER = Path(__file__).with_name("start-machine.sh")
 
 
 def directory(name: str) -> Path:
@@ -70,18 +63,8 @@ def start(state: State, name: str, *, command: Sequence[str] = ()) -> Machine:
     nspawn += ["--as-pid2", *command] if command else ["--boot"]
     overlay = [state.root, str(here / "upper"), str(here / "work"), str(here / "merged")]
     groups = [] if host.has_systemd() else [str(group) for group in cgroups.make(name)]
-    argv = [
-        "unshare",
-        "--mount",
-        "--propagation=private",
-        "sh",
-        "-c",
-        _WRAPPER,
-        "sh",
-        "\n".join(groups),
-        *overlay,
-        *nspawn,
-    ]
+    isolated = ["unshare", "--mount", "--propagation=private"]
+    argv = [*isolated, "sh", str(_STARTER), "\n".join(groups), *overlay, *nspawn]
     supervisor = _start_unit(name, argv) if host.has_systemd() else _start_process(here, argv)
     machine = Machine(supervisor)
     state.machines[name] = machine
@@ -147,7 +130,19 @@ def _start_unit(name: str, argv: list[str]) -> Process:
     console = directory(name) / "console.log"
     properties = ["Delegate=yes", "KillMode=mixed", f"StandardOutput=file:{console}", f"StandardError=file:{console}"]
     options = [f"--property={text}" for text in properties]
-    host.run(["systemd-run", "--quiet", "--collect", f"--unit={unit}", "--slice=machine.slice", *options, "--", *argv])
+    host.run(
+        [
+            "systemd-run",
+            "--quiet",
+            "--collect",
+            f"--unit={unit}",
+            "--slice=machine.slice",
+            f"--description={name} of the lab",
+            *options,
+            "--",
+            *argv,
+        ]
+    )
     pid = int(host.run(["systemctl", "show", "--property=MainPID", "--value", unit]).stdout.strip() or 0)
     process = Process.of(pid) if pid else None
     if process is None:

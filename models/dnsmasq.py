@@ -53,8 +53,8 @@ class Query:
     + source: as dnsmasq sees it, after any masquerading
     + arrival: the interface on which it enters the host's stack (cilium_host, lxc*, bond0); see `Query.from_host`
     + protocol: "udp" or "tcp"
-    + reply_from: what `ip route get SOURCE` names as source; without it, guessed from the addresses. It matters only for
-      bind-interfaces with listen-address=0.0.0.0, where the kernel chooses the source of UDP replies.
+    + reply_from: what `ip route get SOURCE` names as source; without it, guessed from the addresses. It matters only
+      for bind-interfaces with listen-address=0.0.0.0, where the kernel chooses the source of UDP replies.
     """
 
     source: IP
@@ -142,19 +142,18 @@ def _no_socket(config: Configuration, host: Host, query: Query) -> Verdict:
     mode = f"{config.binding} opens sockets on served addresses only"
     owner = host.owner(query.destination)
     if owner is None:
-        return Verdict(
-            Outcome.REFUSED, f"{mode}, and no interface has {query.destination} itself.", config.listing
-        )
+        return Verdict(Outcome.REFUSED, f"{mode}, and no interface has {query.destination} itself.", config.listing)
     found = rejection(config, host, query.destination, label(owner))
     if found:
         because = f"{mode}, and {query.destination} on {label(owner)} {found.because}."
         return Verdict(Outcome.REFUSED, because, found.culprits)
     if config.binding is Binding.DYNAMIC or config.bind_interfaces is None:
-        return Verdict(
-            Outcome.REFUSED, f"dnsmasq could not bind {query.destination}: another process holds it."
-        )
-    because = f"{query.destination} has come after dnsmasq started, and {written(config.bind_interfaces)} binds at start"
-    return Verdict(Outcome.REFUSED, f"{because}: dnsmasq has to be restarted.", (config.bind_interfaces,))
+        return Verdict(Outcome.REFUSED, f"dnsmasq could not bind {query.destination}: another process holds it.")
+    because = (
+        f"{query.destination} has come after dnsmasq started, and {written(config.bind_interfaces)} binds at start"
+        " only: dnsmasq has to be restarted."
+    )
+    return Verdict(Outcome.REFUSED, because, (config.bind_interfaces,))
 
 
 def _udp(config: Configuration, host: Host, query: Query, socket: Socket) -> Verdict:
@@ -186,8 +185,15 @@ def _tcp(config: Configuration, host: Host, query: Query) -> Verdict:
         arrived = [record for record in family if record.address.interface == query.arrival]
         if not arrived and not _loopback_exception(host, served, query):
             return _closed_at_arrival(config, host, query)
-    if config.binding is Binding.WILDCARD and not _of(served, query.destination):
-        return _closed_at_destination(config, host, query)
+    if config.binding is Binding.WILDCARD:
+        if not _of(served, query.destination):
+            return _closed_at_destination(config, host, query)
+        if query.destination.version == 6 and query.destination.is_link_local and not query.source.is_link_local:
+            because = (
+                f"The kernel names no scope for {query.destination} to a connection from {query.source}, so dnsmasq"
+                " does not find its address: a link-local one is served to link-local sources."
+            )
+            return Verdict(Outcome.CLOSED, because)
     foreign = _not_local(config, host, query)
     if foreign:
         return replace(foreign, outcome=Outcome.CLOSED)
@@ -197,9 +203,7 @@ def _tcp(config: Configuration, host: Host, query: Query) -> Verdict:
 def _closed_at_arrival(config: Configuration, host: Host, query: Query) -> Verdict:
     version = query.destination.version
     own = [
-        address
-        for address in host.addresses
-        if address.interface == query.arrival and address.ip.version == version
+        address for address in host.addresses if address.interface == query.arrival and address.ip.version == version
     ]
     found = [rejection(config, host, address.ip.ip, label(address)) for address in own]
     by_name = next((reason for reason in found if reason), None)
@@ -218,9 +222,7 @@ def _closed_at_destination(config: Configuration, host: Host, query: Query) -> V
     owner = host.owner(query.destination)
     found = rejection(config, host, query.destination, label(owner)) if owner else None
     if owner is None or found is None:
-        because = (
-            f"Over TCP dnsmasq serves only addresses that interfaces have, and {query.destination} is none."
-        )
+        because = f"Over TCP dnsmasq serves only addresses that interfaces have, and {query.destination} is none."
         return Verdict(Outcome.CLOSED, because)
     because = f"{query.destination} on {label(owner)} {found.because}."
     return Verdict(Outcome.CLOSED, because, found.culprits)
@@ -266,6 +268,4 @@ def _answered(query: Query, auth: bool) -> Verdict:
     if auth:
         because = f"auth-server serves {query.destination} for its own zones only; other names get REFUSED."
         return Verdict(Outcome.ANSWERED, because, authoritative_only=True)
-    return Verdict(
-        Outcome.ANSWERED, f"dnsmasq takes {query.protocol} from {query.source} on {query.arrival}."
-    )
+    return Verdict(Outcome.ANSWERED, f"dnsmasq takes {query.protocol} from {query.source} on {query.arrival}.")

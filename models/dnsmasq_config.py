@@ -112,9 +112,7 @@ def configuration(options: Sequence[Option]) -> Configuration:
     effective = _effective(options)
     names = tuple(Name(part, option) for option, part in _parts(effective, "interface"))
     excepts = tuple(Name(part, option) for option, part in _parts(effective, "except-interface"))
-    addresses = tuple(
-        Literal(ip_address(part), option) for option, part in _parts(effective, "listen-address")
-    )
+    addresses = tuple(Literal(ip_address(part), option) for option, part in _parts(effective, "listen-address"))
     auth_names, auth_addresses = _auth_interfaces(effective)
     auth_server = _last(effective, "auth-server")
     bind_interfaces = _last(effective, "bind-interfaces")
@@ -159,12 +157,7 @@ def _effective(options: Sequence[Option]) -> list[Option]:
 
 
 def _parts(options: Sequence[Option], name: str) -> list[tuple[Option, str]]:
-    return [
-        (option, part)
-        for option in options
-        if option["name"] == name
-        for part in split_value(option["value"])
-    ]
+    return [(option, part) for option in options if option["name"] == name for part in split_value(option["value"])]
 
 
 def _last(options: Sequence[Option], name: str) -> Option | None:

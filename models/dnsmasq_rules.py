@@ -64,8 +64,7 @@ def records(config: Configuration, host: Host) -> tuple[Record, ...]:
     return tuple(
         Record(address, is_auth(config, address.ip.ip, label(address)))
         for address in in_order
-        if address.interface in host.interfaces
-        and rejection(config, host, address.ip.ip, label(address)) is None
+        if address.interface in host.interfaces and rejection(config, host, address.ip.ip, label(address)) is None
     )
 
 
@@ -77,7 +76,5 @@ def label(address: Address) -> str:
 def _only(config: Configuration) -> str:
     if config.local_scope == "host":
         return "only loopback is allowed"
-    allowed = [name.pattern for name in config.names if name.pattern] + [
-        str(entry.ip) for entry in config.addresses
-    ]
+    allowed = [name.pattern for name in config.names if name.pattern] + [str(entry.ip) for entry in config.addresses]
     return f"only {', '.join(dict.fromkeys(allowed)) or 'loopback'} is allowed"

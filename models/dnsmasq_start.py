@@ -94,7 +94,7 @@ def starts(config: Configuration, host: Host) -> Start:
 
 
 def listening_now(config: Configuration, host: Host) -> tuple[Socket, ...]:
-    """The sockets of a dnsmasq that runs with bind-dynamic: it follows the addresses, and only logs what it cannot bind."""
+    """The sockets of a running bind-dynamic dnsmasq: it follows the addresses, and logs what it cannot bind."""
     opened: list[Socket] = []
     for ip, scope, _ in _wanted(config, host):
         _open(config, host, opened, ip, scope)
@@ -151,9 +151,7 @@ def _wanted(config: Configuration, host: Host) -> list[tuple[IP, str, tuple[Opti
         if all((ip, scope) != (other, of) for other, of, _ in wanted):
             wanted.append((ip, scope, tuple(asking)))
     on_host = {address.ip.ip for address in host.addresses}
-    wanted += [
-        (entry.ip, "", (entry.option,)) for entry in reversed(config.addresses) if entry.ip not in on_host
-    ]
+    wanted += [(entry.ip, "", (entry.option,)) for entry in reversed(config.addresses) if entry.ip not in on_host]
     return wanted
 
 
@@ -212,10 +210,14 @@ def _warnings(config: Configuration, host: Host) -> tuple[str, ...]:
                 )
         return tuple(found)
     if config.binding is Binding.WILDCARD:
-        for record in served:
-            if label(record.address) != record.address.interface:
-                found.append(f"warning: using interface {record.address.interface} instead")
-    for name in config.names:
-        if name.pattern and not _used(name.pattern, config, host):
-            found.append(f"warning: interface {name.pattern} does not currently exist")
+        found += [
+            f"warning: using interface {record.address.interface} instead"
+            for record in served
+            if label(record.address) != record.address.interface
+        ]
+    found += [
+        f"warning: interface {name.pattern} does not currently exist"
+        for name in config.names
+        if name.pattern and not _used(name.pattern, config, host)
+    ]
     return tuple(found)

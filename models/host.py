@@ -53,9 +53,7 @@ class Listener:
     dual_stack: bool = False
 
     @classmethod
-    def of(
-        cls, protocol: str, ip: str, port: int, interface: str | None = None, process: str = ""
-    ) -> "Listener":
+    def of(cls, protocol: str, ip: str, port: int, interface: str | None = None, process: str = "") -> "Listener":
         """From text as ss shows it: `Listener.of("tcp", "127.0.0.53", 53, "lo", "systemd-resolve")`; `*` is dual."""
         dual = ip == "*"
         return cls(protocol, ip_address("::" if dual else ip), port, interface, process, dual)
@@ -69,9 +67,7 @@ class Listener:
             return False
         if self.dual_stack:
             return True
-        return self.ip.version == ip.version and (
-            self.ip == ip or self.ip.is_unspecified or ip.is_unspecified
-        )
+        return self.ip.version == ip.version and (self.ip == ip or self.ip.is_unspecified or ip.is_unspecified)
 
 
 @dataclass(frozen=True)
@@ -136,9 +132,7 @@ class Host:
         """A local route names the first address of the prefix as source, also for the others in it."""
         owner = self.owner(ip)
         if ip.version == 6 or owner is None:
-            shared = [
-                address for address in self.addresses if ip.version == 4 and _contains(address.ip.network, ip)
-            ]
+            shared = [address for address in self.addresses if ip.version == 4 and _contains(address.ip.network, ip)]
         else:
             shared = [
                 address

@@ -65,6 +65,13 @@ def dns_answers(
         return
     questions = dns_questions(read, served, probe_name, tries=tries, deadline_s=deadline, pods=pods)
     results: list[Result] = host.get_fact(Answers, probes=questions) if questions else []
+    # A busy node may lose a try or two to its own load: such a probe is asked once more, and must then lose none.
+    again = [index for index, result in enumerate(results) if 0 < lost(result) + unknown(result) <= tries // 10]
+    if again:
+        host.log(f"asked again: {', '.join(f'{asked(results[i])}: {summary(results[i])}' for i in again)}")
+        repeated = host.get_fact(Answers, probes=[questions[index] for index in again])
+        for index, result in zip(again, repeated, strict=False):
+            results[index] = result
     problems, remarks = judge(results)
     runs.record(
         run, host.name, "asked", answers={asked(result): summary(result) for result in results}, proven=not problems

@@ -3,7 +3,8 @@
 A carrier gets one row per question: number of the probe, protocol, address, port, tries, deadline in
 microseconds, number of its first try in the exec, the question without its id in hex, name, type. A carrier
 runs once per source, inside its network namespace (nsenter(1)), with the tries of all its questions in flight
-together. Nothing is installed and no file is written; each part has a time limit and its own sections of the
+together. python3 comes first, because one process asks everything and costs the node least; then bash, then dig.
+Nothing is installed and no file is written; each part has a time limit and its own sections of the
 output, so that what hangs or is missing costs only its own tries.
 
 The output is lines that begin with `@dns `, each a single write, in any order:
@@ -42,8 +43,8 @@ export LC_ALL=C
 unset BASH_ENV ENV
 printf '\n@dns probes %s\n' @PROBES@
 carrier=none
-if bash -c ': 3<>/dev/udp/127.0.0.1/9' 2>/dev/null; then carrier=bash
-elif python3 -IS -c 'import selectors, socket' 2>/dev/null; then carrier=python3
+if python3 -IS -c 'import selectors, socket' 2>/dev/null; then carrier=python3
+elif bash -c ': 3<>/dev/udp/127.0.0.1/9' 2>/dev/null; then carrier=bash
 elif command -v dig >/dev/null 2>&1; then carrier=dig
 fi
 tell() { while IFS= read -r line; do printf '@dns stderr %s %s\n' "$1" "$line"; done; }

@@ -14,7 +14,9 @@ from facts.dnsmasq_options import CannotTell, ConfigError, ConfigFile, NeedsFile
 
 MAIN = "/etc/dnsmasq.conf"
 MISSING: ConfigFile = {"path": MAIN, "kind": "missing", "content": "", "entries": []}
-DEBIAN = "dnsmasq -x /run/dnsmasq/dnsmasq.pid -u dnsmasq -7 /etc/dnsmasq.d,.dpkg-dist,.dpkg-old,.dpkg-new --local-service"
+DEBIAN = (
+    "dnsmasq -x /run/dnsmasq/dnsmasq.pid -u dnsmasq -7 /etc/dnsmasq.d,.dpkg-dist,.dpkg-old,.dpkg-new --local-service"
+)
 
 
 def file(path: str, content: str) -> ConfigFile:
@@ -120,7 +122,9 @@ def test_command_line_forms(arguments: str, name: str, value: str | None) -> Non
     assert (name, value, "", 0) in read(f"dnsmasq {arguments} -C /1", file("/1", ""))
 
 
-@pytest.mark.parametrize("argument", ["--loc", "--po=53", "--nonsense", "-%", "--bind-interfaces=x", "--port", "-p", "--local-service=lan"])
+@pytest.mark.parametrize(
+    "argument", ["--loc", "--po=53", "--nonsense", "-%", "--bind-interfaces=x", "--port", "-p", "--local-service=lan"]
+)
 def test_bad_command_line(argument: str) -> None:
     with pytest.raises(ConfigError) as raised:
         read(f"dnsmasq {argument}")
@@ -446,11 +450,15 @@ def test_same_verdict_on_command_lines(dnsmasq: str, tmp_path: Path) -> None:
     different = []
     for arguments in command_lines:
         # -C keeps /etc/dnsmasq.conf of this machine out.
-        whole = [*arguments] if "-C" in arguments or any("conf-fi" in one for one in arguments) else [
-            "-C",
-            f"{here}/empty",
-            *arguments,
-        ]
+        whole = (
+            [*arguments]
+            if "-C" in arguments or any("conf-fi" in one for one in arguments)
+            else [
+                "-C",
+                f"{here}/empty",
+                *arguments,
+            ]
+        )
         theirs, mine = real(dnsmasq, *whole), ours(sent | {f"{here}/none": {**MISSING, "path": f"{here}/none"}}, *whole)
         if theirs != mine:
             different.append((arguments, theirs, mine))

@@ -24,7 +24,7 @@ def test_a_pods_question_arrives_on_cilium_host(lab: Lab) -> None:
     )
     node.run(
         ["nft", "-f", "-"],
-        stdin=f"table ip seen {{ chain input {{ type filter hook input priority -10; {rules}\n }} }}",
+        stdin=f"table ip seen {{ chain input {{ type filter hook input priority -10; {rules}\n}}\n}}",
     )
     try:
         for tcp in (False, True):

@@ -30,7 +30,6 @@ def pods_are_served(lab: Lab) -> bool:
 @pytest.mark.parametrize(("name", "mode"), PAIRS)
 def test_fault_fires_and_heals(lab: Lab, name: str, mode: str | None) -> None:
     root = Path(lab.record.root)
-    lab.heal(NODE)
     assert pods_are_served(lab)
     try:
         seen = lab.inject(name, NODE, mode=mode)
@@ -67,7 +66,6 @@ def test_faults_add_up(lab: Lab) -> None:
         lab.inject("dnsmasq-unparsable", NODE)
         assert lab.record.faults[NODE][-1] == "dnsmasq-unparsable"
         processes = lab.node(NODE).run(["pgrep", "--count", "dnsmasq"]).stdout
-        # libvirt's has a helper process for DHCP when it was given a script; here it has none.
         assert int(processes) == 3
     finally:
         lab.heal(NODE)

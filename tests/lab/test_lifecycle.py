@@ -118,11 +118,11 @@ def test_a_killed_up_leaves_nothing_after_down(seconds: float) -> None:
 
 
 def test_a_range_in_use_is_refused() -> None:
-    host.run(["ip", "link", "add", "dnsmend-test", "type", "dummy"])
+    host.run(["ip", "link", "add", "dnsmend-test", "type", "bridge"])
     try:
         host.run(["ip", "address", "add", "198.18.53.200/28", "dev", "dnsmend-test"])
         host.run(["ip", "link", "set", "dnsmend-test", "up"])
-        with pytest.raises(LabError, match="198.18.53.*in use on this machine"):
+        with pytest.raises(LabError, match=r"198\.18\.53\.\S+ is in use on this machine"):
             lifecycle.up(3)
     finally:
         host.run(["ip", "link", "delete", "dnsmend-test"])
@@ -130,6 +130,8 @@ def test_a_range_in_use_is_refused() -> None:
 
 
 def test_the_inventory_fails_when_the_lab_is_not_up() -> None:
-    done = subprocess.run(["pyinfra", "inventories/lab.py", "exec", "--", "true"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "pyinfra", "inventories/lab.py", "exec", "--", "true"], capture_output=True, text=True
+    )
     assert done.returncode == 1
     assert "the lab is not up" in done.stdout + done.stderr

@@ -50,17 +50,8 @@ SOURCES = {
 
 def rows() -> list[Row]:
     table = json.loads(TRUTH.read_text())
-    return [
-        Row(
-            **dict(
-                zip(
-                    table["columns"],
-                    [table["values"][column][at] for column, at in zip(table["columns"], row)],
-                )
-            )
-        )  # type: ignore[typeddict-item]
-        for row in table["rows"]
-    ]
+    columns, values = table["columns"], table["values"]
+    return [{column: values[column][at] for column, at in zip(columns, row, strict=True)} for row in table["rows"]]  # type: ignore[misc]
 
 
 def options_of(row: Row) -> list[Option]:

@@ -14,7 +14,7 @@ from probes.probe import Probe, Protocol, pod, probe
 from tests.probes import servers
 from tests.probes.conftest import Network
 
-CARRIERS = {"bash": (), "python3": ("bash",), "dig": ("bash", "python3")}
+CARRIERS = {"python3": (), "bash": ("python3",), "dig": ("bash", "python3")}
 EXACT = ("bash", "python3")
 
 

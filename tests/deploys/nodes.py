@@ -1,0 +1,43 @@
+"""What a lab node looks like from outside, for comparing before and after."""
+
+from __future__ import annotations
+
+from lab.places import Node
+
+# /run and /var/log hold what every login writes (utmp, session scopes, the journal); the rest of a node must not move.
+_STATE = r"""
+find /etc /usr /opt /root /home /srv /boot /lib /sbin /bin /var -xdev \
+    \( -path /var/log -o -path /var/lib/systemd -o -path /var/cache -o -path /var/tmp \) -prune -o \
+    -printf '%p %y %m %U %G %s %T@ %l\n' | sort
+find /etc /root /home /usr/share/dnsmasq -xdev -type f -exec sha256sum {} +
+find /tmp /var/tmp /run -xdev -not -path '/run/systemd/*' -not -path '/run/user*' -not -path '/run/log/*' \
+    -not -path '/run/sudo*' -not -path '/run/utmp' -not -path '/run/dbus*' -type f | sort
+systemctl show '*.service' -p Id,ActiveEnterTimestampMonotonic,MainPID | grep -v -e 'user@' -e 'user-runtime' | sort
+systemctl list-timers --all --no-legend | grep -c .
+ss -Htulpn | awk '{ $3 = $4 = ""; print }' | sort
+for save in iptables-nft-save iptables-legacy-save ip6tables-nft-save ip6tables-legacy-save; do $save 2>&1; done
+nft list ruleset
+ip -o addr; ip rule; ip route show table all; ip -6 route show table all | sed 's/expires [0-9]*sec//'
+cat /proc/modules /proc/net/ip_tables_names 2>/dev/null
+ps -eo comm= | grep -v -e '^sshd' -e '^ps$' -e '^sh$' -e '^find' -e '^sort' -e sudo -e '(sd-pam)' -e systemd -e kworker | sort
+"""
+
+
+def state(node: Node) -> list[str]:
+    """Every file, unit start, socket, rule, route, module and process of the node, as lines."""
+    return node.run(["sh", "-c", _STATE], check=False).stdout.splitlines()
+
+
+def served(node: Node) -> dict[str, bool]:
+    """Who is answered at the node's VIP, asked by the lab itself with dig: pods, the LAN, the node."""
+    client, coredns = node.pod("client"), node.pod("coredns")
+    return {
+        f"{place.name} {'tcp' if tcp else 'udp'}": place.ask(node.plan.vip, tcp=tcp).good
+        for place in (client, coredns, node)
+        for tcp in (False, True)
+    }
+
+
+def dnsmasq_start(node: Node) -> str:
+    """Process and start time of dnsmasq.service."""
+    return node.run(["systemctl", "show", "dnsmasq", "-p", "MainPID,ActiveEnterTimestampMonotonic"]).stdout

@@ -1,0 +1,47 @@
+"""The first incident and its variants, healed on real nodes, judged by the lab's own questions."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import Run
+from nodes import dnsmasq_start, served
+
+from lab.api import Lab
+from lab.faults import FAULTS
+from models.interface_policy import POLICIES
+
+pytestmark = pytest.mark.lab
+
+FILTERS = sorted(
+    name
+    for name in FAULTS
+    if name.startswith(("dnsmasq-except", "dnsmasq-interface", "dnsmasq-listen", "dnsmasq-local"))
+)
+PAIRS = [(name, mode) for name in FILTERS for mode in FAULTS[name].modes]
+#: One fault for each of the lab's three nodes at a time.
+BATCHES = [PAIRS[start : start + 3] for start in range(0, len(PAIRS), 3)]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("batch", BATCHES, ids=lambda batch: "+".join(f"{name}-{mode}" for name, mode in batch))
+def test_each_policy_heals_each_variant_once(
+    healed: Lab, pyinfra: Run, policy: str, batch: list[tuple[str, str]]
+) -> None:
+    nodes = healed.nodes[: len(batch)]
+    for node, (fault, mode) in zip(nodes, batch, strict=True):
+        healed.inject(fault, node.name, mode=mode)
+        assert not all(served(node).values())
+
+    options = ["--data", f"dnsmasq_interface_policy={policy}", "--data", "canary_nodes=3"]
+    first = pyinfra("inventory", "deploys/fix_dns.py", "-y", *options)
+    assert first.returncode == 0, first.stderr
+    for node in nodes:
+        assert served(node) == dict.fromkeys(served(node), True), (node.name, policy, batch)
+        assert healed.bare_metal.ask(node.plan.vip).good
+        assert healed.bare_metal.ask(node.plan.vip, tcp=True).good
+
+    started = [dnsmasq_start(node) for node in nodes]
+    second = pyinfra("inventory", "deploys/fix_dns.py", "-y", *options)
+    assert second.returncode == 0, second.stderr
+    assert "Success" not in second.stderr.split("--> Results:")[0]
+    assert [dnsmasq_start(node) for node in nodes] == started

@@ -40,8 +40,10 @@ def _address(case: Case, vip: str) -> Finding:
         return case.finding(ID, TITLE, Status.UNKNOWN, f"{instance['error']['message']}: see DNSMASQ-002")
     forecast = case.forecast(vip, instance)
     if not forecast.start.started:
-        return case.finding(ID, TITLE, Status.UNKNOWN, "dnsmasq would not start with its configuration: see DNSMASQ-003")
-    dropped = [(need, verdict) for need, verdict in forecast.verdicts if need.required and _is_lost(verdict)]
+        return case.finding(
+            ID, TITLE, Status.UNKNOWN, "dnsmasq would not start with its configuration: see DNSMASQ-003"
+        )
+    dropped = forecast.lost()
     seen = [result for result in case.results if result["probe"]["destination"] == vip and _from_pod(result)]
     probed = [result for result in seen if own_name(result["probe"]) and unknown(result) < len(result["tries"])]
     seen.sort(key=lambda result: result["probe"]["protocol"] == "icmp")
@@ -50,17 +52,15 @@ def _address(case: Case, vip: str) -> Finding:
         return _dropped(case, vip, dropped, probed, evidence)
     if not probed:
         why = "no pod on this node could be asked from" if not seen else summary(seen[0])
-        return case.finding(
-            ID, TITLE, Status.UNKNOWN, f"the configuration answers pods at {vip}, but {why}", evidence
-        )
+        return case.finding(ID, TITLE, Status.UNKNOWN, f"the configuration answers pods at {vip}, but {why}", evidence)
     if any(lost(result) for result in probed):
         worst = max(probed, key=lost)
         return case.finding(
             ID,
             TITLE,
             Status.FAIL,
-            f"{asked(worst)}: {summary(worst)}, though dnsmasq's configuration answers pods: something before dnsmasq drops"
-            " the question or its answer, or dnsmasq runs with an older configuration (DNSMASQ-004)",
+            f"{asked(worst)}: {summary(worst)}, though dnsmasq's configuration answers pods: something before dnsmasq"
+            " drops the question or its answer, or dnsmasq runs with an older configuration (DNSMASQ-004)",
             evidence,
         )
     return case.finding(ID, TITLE, Status.PASS, f"pods are answered at {vip} over UDP and TCP", evidence)
@@ -77,8 +77,8 @@ def _dropped(
             ID,
             TITLE,
             Status.WARN,
-            f"pods are answered at {vip} now, but the configuration on disk will cut off {need.who} at the next restart:"
-            f" {verdict.because}",
+            f"pods are answered at {vip} now, but the configuration on disk will cut off {need.who} at the next"
+            f" restart: {verdict.because}",
             evidence,
             OPERATION,
         )
@@ -102,10 +102,6 @@ def _disagreements(dropped: list[tuple[Need, Verdict]], probed: list[Result]) ->
                     " something before it drops packets as well"
                 )
     return said
-
-
-def _is_lost(verdict: Verdict) -> bool:
-    return verdict.outcome is not Outcome.ANSWERED
 
 
 def _from_pod(result: Result) -> bool:

@@ -1,7 +1,7 @@
 """dnsmasq runs, and its configuration lets it start.
 
-In wildcard mode dnsmasq cannot start beside systemd-resolved's stub, bind-interfaces with bind-dynamic is refused at the
-start (dnsmasq --test does not see it), and bind-interfaces wants every named interface and address to be there.
+In wildcard mode dnsmasq cannot start beside systemd-resolved's stub, bind-interfaces with bind-dynamic is refused at
+the start (dnsmasq --test does not see it), and bind-interfaces wants every named interface and address to be there.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ import sys
 
 from pyinfra import host, inventory, state
 
-from checks.catalogue import judge
 from checks.case import Case
+from checks.catalogue import judge
 from checks.finding import Status
 from deploys import policy as policies
 from deploys.exits import Exit

@@ -1,8 +1,8 @@
 """Make dnsmasq answer pods, wave by wave: change, prove, take back what is not proven, and stop there.
 
-    pyinfra inventory deploys/fix_dns.py --dry --diff    # what would change, and why
-    pyinfra inventory deploys/fix_dns.py -y
-    pyinfra -y inventory deploys/undo.py --data run=RUN  # the way back
+pyinfra inventory deploys/fix_dns.py --dry --diff    # what would change, and why
+pyinfra inventory deploys/fix_dns.py -y
+pyinfra -y inventory deploys/undo.py --data run=RUN  # the way back
 """
 
 from pyinfra import host, state
@@ -34,7 +34,5 @@ for wave in host.loop(rollout.of(state).waves):
             pods=policy.probe_pods,
             _if=wave.is_open,
         )
-        runs.undo(
-            name=f"{wave}: take back what is not proven", run=runs.RUN, reason="not proven", _if=wave.is_unproven
-        )
+        runs.undo(name=f"{wave}: take back what is not proven", run=runs.RUN, reason="not proven", _if=wave.is_unproven)
     gate(name=f"{wave}: gate", wave=wave)

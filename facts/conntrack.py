@@ -49,13 +49,15 @@ class Flows(TypedDict):
     longest: int
 
 
-# Defines `ask ARGUMENTS...`: conntrack(8), where asking loads no module.
+# Defines `can_ask`: whether conntrack(8) is there, and loads no module.
 _ASK = r"""
 [ "$(id -u)" = 0 ] || { echo "only root sees connections" >&2; exit 77; }
-ask() {
-    [ ! -e /proc/modules ] || [ -d /sys/module/nf_conntrack_netlink ] || return 0
-    command -v conntrack >/dev/null || { echo "conntrack not found, and the kernel has no file for it" >&2; exit 127; }
-    conntrack "$@"
+can_ask() {
+    command -v conntrack >/dev/null ||
+        { echo "conntrack not found, and the kernel has no file for it" >&2; return 127; }
+    [ ! -e /proc/modules ] || [ -d /sys/module/nf_conntrack_netlink ] ||
+        grep -qs '/nf_conntrack_netlink\.ko' "/lib/modules/$(uname -r)/modules.builtin" ||
+        { echo "conntrack would load nf_conntrack_netlink, and the kernel has no file for it" >&2; return 1; }
 }
 tracked=/proc/sys/net/netfilter
 [ -r $tracked/nf_conntrack_count ] || exit 0
@@ -63,7 +65,7 @@ tracked=/proc/sys/net/netfilter
 
 
 class Conntrack(NodeFact[ConntrackState | None]):
-    """Size and counters of the table. "empty" means that the kernel does not track connections: the module is not loaded.
+    """Size and counters of the table. "empty" means that nothing is tracked: the module is not loaded.
 
     Source: /proc/sys/net/netfilter, /proc/net/stat/nf_conntrack, conntrack(8) -S.
 
@@ -75,7 +77,7 @@ class Conntrack(NodeFact[ConntrackState | None]):
     script = rf"""{_ASK}
 echo "table $(cat $tracked/nf_conntrack_count) $(cat $tracked/nf_conntrack_max)"
 if [ -r /proc/net/stat/nf_conntrack ]; then sed 's/^/proc /' /proc/net/stat/nf_conntrack
-else ask -S | sed 's/^/tool /'
+elif can_ask; then conntrack -S | sed 's/^/tool /'
 fi
 """
 
@@ -124,10 +126,11 @@ class DnsFlows(NodeFact[list[Flows]]):
     # Both notations have the original direction first: src dst sport dport, then the same of the reply. The time left
     # stands behind the protocol's number.
     script = rf"""{_ASK}
+[ -r /proc/net/nf_conntrack ] || can_ask || exit $?
 if [ -r /proc/net/nf_conntrack ]; then cat /proc/net/nf_conntrack
 else
-    ask -L -f ipv4 -o extended || exit $?
-    ask -L -f ipv6 -o extended || exit $?
+    conntrack -L -f ipv4 -o extended
+    conntrack -L -f ipv6 -o extended
 fi | awk '
     / dport=53 / {{
         n = src = 0
@@ -173,8 +176,11 @@ fi | awk '
 #: What the kernel says when packets are lost on the node itself, and the word for it here.
 COMPLAINTS = (
     ("conntrack table full", "nf_conntrack: table full"),
-    ("neighbour table overflow", "neighbo[u]*r table overflow"),
+    ("neighbour table overflow", "neighbou?r table overflow"),
     ("bad UDP checksum", "UDP: bad checksum"),
+)
+_COUNT = "\n    ".join(
+    f'/{pattern}/ {{ times["{about}"]++; last["{about}"] = substr($0, 1, 300) }}' for about, pattern in COMPLAINTS
 )
 
 
@@ -190,7 +196,7 @@ class KernelLog(NodeFact[list[KernelLine]]):
     script = rf"""
 log=$(dmesg) || exit $?
 printf '%s\n' "$log" | awk '
-    {"".join(f'/{pattern}/ {{ times["{about}"]++; last["{about}"] = substr($0, 1, 300) }}' for about, pattern in COMPLAINTS)}
+    {_COUNT}
     END {{ for (about in times) print times[about] "\t" about "\t" last[about] }}'
 """
 

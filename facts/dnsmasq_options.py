@@ -1,14 +1,16 @@
 """What a dnsmasq process was told: its command line and its files, as one list of options in the order it reads them.
 
 Pure: the caller brings `/proc/PID/cmdline` and what the node has at each path. Follows dnsmasq 2.90: `read_opts`,
-`one_file` and the `conf-dir` part of `one_opt` in src/option.c, and getopt_long(3) for the command line.
+`one_file` and the `conf-dir` part of `one_opt` in src/option.c.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NotRequired, TypedDict
 
-from facts.dnsmasq_keywords import KEYWORDS, LETTERS, Keyword, Parameter, letter_takes_parameter, once
-from facts.dnsmasq_lines import LineError, check_value, lines, parse_line, split_value
+from facts.dnsmasq_arguments import arguments
+from facts.dnsmasq_keywords import once
+from facts.dnsmasq_lines import LineError, lines, parse_line, split_value
+from facts.dnsmasq_values import check_value
 
 DEFAULT_FILE = "/etc/dnsmasq.conf"
 
@@ -118,25 +120,45 @@ class _Reader:
         self._identities: set[str] = set()
         self._once_on_command_line: set[str] = set()
         self._once_in_file: set[str] = set()
+        self._servers: str | None = None
 
     def command_line(self, argv: Sequence[str]) -> None:
-        main_file: str | None = None
-        for name, value in arguments(argv):
-            self._repeated(name, file="", line=0)
-            self.options.append(Option(name=name, value=value, file="", line=0))
-            try:
-                check_value(name, value, general="try --help")
-            except LineError as error:
-                raise ConfigError(f"bad command line options: {error}") from None
-            if name == "conf-file" and main_file is None:
-                main_file = value or None
-            else:
-                self._follow(name, value, file="", line=0)
+        try:
+            main_file = self._arguments(argv)
+        except LineError as error:
+            raise ConfigError(str(error)) from None
         if main_file is None:
             self._file(DEFAULT_FILE, file="", line=0, may_be_missing=True)
         else:
             self._file(main_file, file="", line=0)
         self._servers_file()
+
+    def _arguments(self, argv: Sequence[str]) -> str | None:
+        """Reads what stands on the command line, and returns the file that is left for last."""
+        last: str | None = None
+        for name, value in arguments(argv):
+            self.options.append(Option(name=name, value=value, file="", line=0))
+            try:
+                counts = self._counts(name, value, from_file=False)
+            except LineError as error:
+                raise LineError(f"bad command line options: {error}") from None
+            if name == "conf-file" and last is None:
+                last = value or None
+            elif counts:
+                self._follow(name, value, file="", line=0)
+        return last
+
+    def _counts(self, name: str, value: str | None, from_file: bool) -> bool:
+        """False if dnsmasq takes no notice of the option; `LineError` if it does not take it."""
+        if once(name):
+            if not from_file and name in self._once_in_file:
+                return False
+            seen, word = (self._once_in_file, "keyword") if from_file else (self._once_on_command_line, "flag")
+            if name in seen:
+                raise LineError(f"illegal repeated {word}")
+            seen.add(name)
+        check_value(name, value, general="error" if from_file else "try --help")
+        return True
 
     def _follow(self, name: str, value: str | None, file: str, line: int) -> None:
         if name == "conf-script":
@@ -145,19 +167,8 @@ class _Reader:
             self._file(value, file, line)
         if name == "conf-dir":
             self._directory(split_value(value), file, line)
-
-    def _repeated(self, name: str, file: str, line: int) -> None:
-        if not once(name):
-            return
-        if file:
-            if name in self._once_in_file:
-                raise ConfigError(f"illegal repeated keyword at line {line} of {file}", file, line)
-            self._once_in_file.add(name)
-        elif name not in self._once_in_file:
-            # After a file has set it, dnsmasq takes no notice of the command line.
-            if name in self._once_on_command_line:
-                raise ConfigError("bad command line options: illegal repeated flag")
-            self._once_on_command_line.add(name)
+        if name == "servers-file":
+            self._servers = value
 
     def _sent(self, path: str) -> ConfigFile | None:
         if path not in self.files and path not in self.needed:
@@ -192,8 +203,7 @@ class _Reader:
                 if parsed is None:
                     continue
                 name, value = parsed
-                self._repeated(name, path, number)
-                check_value(name, value, general="error")
+                self._counts(name, value, from_file=True)
             except LineError as error:
                 raise ConfigError(f"{error} at line {number} of {path}", path, number) from None
             self.options.append(Option(name=name, value=value, file=path, line=number))
@@ -222,8 +232,7 @@ class _Reader:
 
     def _servers_file(self) -> None:
         """Its lines are read when everything else is, and one that is wrong is logged and passed over."""
-        given = [option["value"] for option in self.options if option["name"] == "servers-file"]
-        sent = self._sent(absolute(given[-1])) if given and given[-1] else None
+        sent = self._sent(absolute(self._servers)) if self._servers else None
         if sent is None or sent["kind"] != "file":
             return
         self.read.append(sent["path"])
@@ -254,69 +263,3 @@ def _is_config(name: str, suffixes: Sequence[str]) -> bool:
         return len(name) > len(suffix) and name.endswith(suffix)
 
     return (not wanted or any(map(ends, wanted))) and not any(map(ends, unwanted))
-
-
-_BAD_COMMAND_LINE = "bad command line options: try --help"
-
-
-def arguments(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
-    """The options of a command line in order, as getopt_long(3) sees them: name and value.
-
-    Raises `ConfigError` at the place where dnsmasq gives up, which is after it has read what came before.
-    """
-    rest = list(argv[1:])
-    operands: list[str] = []
-    while rest:
-        argument = rest.pop(0)
-        if argument == "--":
-            operands += rest
-            break
-        if argument.startswith("--"):
-            yield _long(argument[2:], rest)
-        elif argument.startswith("-") and argument != "-":
-            yield from _short(argument[1:], rest)
-        else:
-            operands.append(argument)
-    # An empty argument is what an unset variable leaves in a start script.
-    if any(operand.strip(" \t\n\v\f\r") for operand in operands):
-        raise ConfigError("junk found in command line")
-
-
-def _long(argument: str, rest: list[str]) -> tuple[str, str | None]:
-    given, equals, attached = argument.partition("=")
-    word = _abbreviated(given)
-    if word.parameter is Parameter.NONE and equals:
-        raise ConfigError(_BAD_COMMAND_LINE)
-    if equals:
-        return word.means, attached
-    if word.parameter is not Parameter.REQUIRED:
-        return word.means, None
-    if not rest:
-        raise ConfigError(_BAD_COMMAND_LINE)
-    return word.means, rest.pop(0)
-
-
-def _abbreviated(given: str) -> Keyword:
-    if given in KEYWORDS:
-        return KEYWORDS[given]
-    found = [word for name, word in KEYWORDS.items() if name.startswith(given)]
-    # Several names for one and the same option are not ambiguous.
-    if len({(word.means, word.parameter) for word in found}) != 1:
-        raise ConfigError(_BAD_COMMAND_LINE)
-    return found[0]
-
-
-def _short(letters: str, rest: list[str]) -> Iterator[tuple[str, str | None]]:
-    for at, letter in enumerate(letters, start=1):
-        if letter not in LETTERS:
-            raise ConfigError(_BAD_COMMAND_LINE)
-        if not letter_takes_parameter(letter):
-            yield LETTERS[letter].name, None
-            continue
-        if at < len(letters):
-            yield LETTERS[letter].name, letters[at:]
-        elif rest:
-            yield LETTERS[letter].name, rest.pop(0)
-        else:
-            raise ConfigError(_BAD_COMMAND_LINE)
-        return

@@ -47,7 +47,7 @@ class IpvsTable(TypedDict):
     sysctls: dict[str, str]
 
 
-#: Lines of services and real servers, besides those of port 53.
+#: Lines of services and real servers, besides those of port 53; a service is never cut in two.
 MOST = 3000
 MOST_ADDRESSES = 2000
 MOST_CONNECTIONS = 500
@@ -87,16 +87,17 @@ groups() {{
     awk -v what="$1" '
         !/^(-A|-a|TCP|UDP|SCTP|FWM|  ->)/ || /RemoteAddress/ {{ next }}
         !/^(-a|  ->)/ {{
-            dns = ($1 == "-A" ? $3 : $2) ~ /:(53|0035)$/
             services++
+            dns = ($1 == "-A" ? $3 : $2) ~ /:(53|0035)$/
+            cut = others + 0 >= {MOST}
         }}
         dns {{ print what, $0; next }}
-        others < {MOST} {{ kept[others] = $0 }}
         {{ others++ }}
+        !cut {{ kept[++last] = $0 }}
         END {{
-            for (i = 0; i < others && i < {MOST}; i++) print what, kept[i]
+            for (i = 1; i <= last; i++) print what, kept[i]
             print "total", what, services + 0
-            if (others > {MOST}) print "truncated: {MOST} of " others " lines" > "/dev/stderr"
+            if (others > last) print "truncated: " last " of " others " lines" > "/dev/stderr"
         }}'
 }}
 if [ ! -e /proc/net/ip_vs ]; then

@@ -30,7 +30,7 @@ class Ruleset(TypedDict):
 
     `state` and `detail` are those of this save, as in a Reading: "empty" is a backend without any table. `registered`
     are the legacy tables that the kernel has, with or without a tool to read them (/proc/net/ip_tables_names).
-    `incompatible` are nft tables with an iptables name that iptables cannot read: their rules are not in `tables`.
+    `incompatible` are nft tables with an iptables name and chains that iptables cannot read: those are not in `tables`.
     """
 
     backend: Backend
@@ -118,10 +118,11 @@ for family in 4 6; do
         save "$command" -c
     done
 done
-if ! command -v iptables-save iptables-nft-save iptables-legacy-save >/dev/null; then
-    echo "iptables-save not found; legacy tables of the kernel: $(names 4)$(names 6)" >&2
-    exit 127
-fi
+for command in iptables-save iptables-nft-save iptables-legacy-save; do
+    command -v "$command" >/dev/null && exit 0
+done
+echo "iptables-save not found; legacy tables of the kernel: $(names 4)$(names 6)" >&2
+exit 127
 """
 
     @override

@@ -110,6 +110,6 @@ BEGIN {{ digest = "sha256sum | sed \"s/^/digest /; s/ *-$//\"" }}
 }}
 /^\*/ {{ print "table", substr($1, 2); next }}
 /^COMMIT/ {{ finish(); print "end"; next }}
-/^# Table .* is incompatible/ {{ gsub(/[^A-Za-z0-9_-]/, "", $3); print "incompatible", $3; next }}
+/^# Table .* incompatible/ {{ gsub(/[^A-Za-z0-9_-]/, "", $3); print "incompatible", $3; next }}
 /^@code / {{ print "code", $2 }}
 """

@@ -9,12 +9,17 @@ lab.heal("node-0")
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab import faults, healing, keys, places, plan, state
 from lab.host import LabError
+from lab.kubernetes import nodes as cluster
+from lab.kubernetes.cluster import kubectl
 from lab.places import Node, Place
+from lab.plan import Pod
 from lab.state import State
 
 
@@ -57,18 +62,39 @@ class Lab:
         """An ssh_config(5) for `ssh -F`, which knows every node by name."""
         return keys.config()
 
+    def kubectl(
+        self, arguments: Sequence[str], *, stdin: str | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run kubectl as the cluster's administrator. Raises LabError if it fails and `check` is set."""
+        if not self.record.programs:
+            raise LabError("this lab has no Kubernetes: `python -m lab down`, then `up --kubernetes`")
+        return kubectl(Path(self.record.programs), arguments, stdin=stdin, check=check)
+
+    def move_coredns_pod(self, source: str, target: str) -> Pod:
+        """Move the pod in CoreDNS's role from one node to another; returns the new one. Raises LabError."""
+        return cluster.move_resolver(self.record, source, target)
+
     def inject(self, fault: str, node: str = "node-0", *, mode: str | None = None) -> str:
         """Inject a fault on a node and see that it is live; returns what was seen. Raises LabError if it is not."""
         place = self.node(node)
         chosen, binding = faults.choose(fault, mode)
         # Recorded first: a fault that is not live still has to be healed.
-        self.record.faults.setdefault(node, []).append(fault)
-        self.record.save()
+        self._record_faults(node, [*self.record.faults.get(node, []), fault])
         return f"{node}: {fault} is live: {chosen.apply(place, binding)}"
 
     def heal(self, node: str | None = None) -> None:
         """Bring one node, or all, back to the state after `up`. Raises LabError if it does not work then."""
-        for each in self.nodes if node is None else (self.node(node),):
-            healing.heal(each, Path(self.record.root))
-            self.record.faults.pop(each.name, None)
-            self.record.save()
+        chosen = self.nodes if node is None else (self.node(node),)
+        if self.record.programs:
+            cluster.heal(self.record, [each.name for each in chosen])
+        for each in chosen:
+            if not self.record.programs:
+                healing.heal(each, Path(self.record.root))
+            self._record_faults(each.name, [])
+
+    def _record_faults(self, node: str, names: list[str]) -> None:
+        current = state.load()
+        if current is None or current.machines != self.record.machines:
+            raise LabError("the lab has been taken down or built again since: attach to it anew")
+        self.record.faults[node] = names
+        self.record.save()

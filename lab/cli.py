@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     up = commands.add_parser("up", help="build the lab, or say that it is up")
     up.add_argument("--nodes", type=int, default=plan.MIN_NODES, metavar="N", help="3 to 20 (default 3)")
     up.add_argument("--endpoint-routes", action="store_true", help="a route per pod to its lxc link, no tc redirect")
+    up.add_argument("--kubernetes", action="store_true", help="with a real API server, and kube-proxy on every node")
     up.set_defaults(command=_up)
 
     down = commands.add_parser("down", help="end the lab and remove everything of it")
@@ -72,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(arguments: argparse.Namespace) -> int:
-    lifecycle.up(arguments.nodes, endpoint_routes=arguments.endpoint_routes)
+    lifecycle.up(arguments.nodes, endpoint_routes=arguments.endpoint_routes, kubernetes=arguments.kubernetes)
     return 0
 
 

@@ -19,7 +19,9 @@ _QUIET = {"PYINFRA_PROGRESS": "off"}
 
 def main() -> int:
     """0 if the incident was seen, healed, proven, and left alone by a second run."""
-    _run("A lab: three real Debian nodes with dnsmasq, systemd-resolved, sshd and a Cilium-shaped data path", 0, "lab up")
+    _run(
+        "A lab: three real Debian nodes with dnsmasq, systemd-resolved, sshd and a Cilium-shaped data path", 0, "lab up"
+    )
     _run("As it should be", 0, "lab heal")
     _run("The incident: dnsmasq on node-0 drops what arrives from pods", 0, "lab inject dnsmasq-except-cilium")
     _run("Pods of node-0 get 0/20 over UDP and TCP, while ICMP is fine", 1, "pyinfra -y inventory deploys/verify.py")

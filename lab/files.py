@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from lab import keys, plan
+from lab import plan
+from lab.kubernetes.plan import Cluster
 from lab.plan import NodePlan
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -17,32 +20,46 @@ _SUFFIX = ".j2"
 _ENABLED = ("cilium-datapath.service", "pod-client.service", "pod-coredns.service")
 
 
-def write_node(node: NodePlan, upper: Path, *, endpoint_routes: bool) -> None:
-    """Write everything that makes `node` itself: names, keys, resolver configuration, pods, the data path's routing."""
+def write_node(
+    node: NodePlan, upper: Path, *, endpoint_routes: bool, cluster: Cluster | None = None, guest: bool = False
+) -> None:
+    """Write everything that makes `node` itself, but its keys: names, resolver configuration, pods, routing.
+
+    With `cluster` it is a Kubernetes node as well; `guest` says whether it is a virtual machine.
+    """
     values = {
         "node": node,
         "resolvers": plan.RESOLVERS,
-        "machine_id": uuid.uuid4().hex,
+        # A virtual machine is saved and used again: its files are the same each time.
+        "machine_id": hashlib.sha256(node.name.encode()).hexdigest()[:32] if guest else uuid.uuid4().hex,
         "routing": "endpoint-routes" if endpoint_routes else "redirect",
+        "cluster": cluster,
+        "guest": guest,
     }
-    environment = _environment()
-    for template in sorted((_TEMPLATES / "node").rglob(f"*{_SUFFIX}")):
-        relative = template.relative_to(_TEMPLATES / "node")
-        text = environment.get_template(f"node/{relative}").render(values)
-        write(upper, relative.with_name(relative.name.removesuffix(_SUFFIX)), text)
-    (upper / "usr/local/sbin/cilium-datapath").chmod(0o755)
+    for top in ("node", "kubernetes/node") if cluster else ("node",):
+        for template in sorted((_TEMPLATES / top).rglob(f"*{_SUFFIX}")):
+            relative = template.relative_to(_TEMPLATES / top)
+            text = render(f"{top}/{relative}", values)
+            write(upper, relative.with_name(relative.name.removesuffix(_SUFFIX)), text)
+    programs = ("usr/local/sbin/cilium-datapath", *(("usr/local/bin/kubelet",) if cluster else ()))
+    for program in programs:
+        (upper / program).chmod(0o755)
     wants = upper / "etc/systemd/system/multi-user.target.wants"
     wants.mkdir(parents=True, exist_ok=True)
-    for unit in _ENABLED:
+    for unit in (*_ENABLED, *(("kubelet.service",) if cluster else ())):
         (wants / unit).symlink_to(f"/etc/systemd/system/{unit}")
-    keys.install(node, upper)
+
+
+def render(template: str, values: Mapping[str, object]) -> str:
+    """Render `lab/templates/`TEMPLATE. Raises jinja2.UndefinedError if a value is missing."""
+    return _environment().get_template(template).render(values)
 
 
 def write_outside(upper: Path) -> None:
     """Write the configuration of the resolvers outside the cluster."""
-    template = _environment().get_template(f"outside/resolver.conf{_SUFFIX}")
     for resolver in plan.RESOLVERS:
-        write(upper, Path("etc/unbound", f"{resolver.name}.conf"), template.render(resolver=resolver))
+        text = render(f"outside/resolver.conf{_SUFFIX}", {"resolver": resolver})
+        write(upper, Path("etc/unbound", f"{resolver.name}.conf"), text)
 
 
 def write(upper: Path, relative: Path, text: str, mode: int = 0o644) -> None:

@@ -63,6 +63,8 @@ def trouble(node: Node) -> str:
         answer = node.ask("127.0.0.53", resolver.sample)
         if answer.addresses != (resolver.answer,):
             return f"{resolver.sample} through 127.0.0.53: {answer}"
+    if node.run(["systemctl", "is-enabled", "--quiet", "pod-coredns.service"], check=False).returncode != 0:
+        return ""
     coredns = node.plan.pod("coredns").address
     answer = client.ask(coredns)
     return "" if answer.good else f"client -> {coredns} (the resolver pod): {answer}"

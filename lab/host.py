@@ -64,8 +64,7 @@ def run(
     try:
         done = subprocess.run(
             list(argv),
-            input=stdin,
-            stdin=None if stdin is not None else subprocess.DEVNULL,
+            input=stdin or "",
             capture_output=True,
             text=True,
             errors="replace",
@@ -80,13 +79,20 @@ def run(
     return done
 
 
-def require_machine() -> None:
+# The same for nodes that are virtual machines.
+REQUIRED_FOR_GUESTS = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "qemu-img": "qemu-utils",
+    "mke2fs": "e2fsprogs",
+}
+
+
+def require_machine(*, guests: bool = False) -> None:
     """Raise LabError unless this machine can run the lab: root, Linux, and the commands it needs."""
     if os.geteuid() != 0:
         raise LabError("the lab makes namespaces and mounts: run it as root")
-    missing = sorted(
-        {package for command, package in REQUIRED_COMMANDS.items() if shutil.which(command, path=_PATH) is None}
-    )
+    commands = {**REQUIRED_COMMANDS, **(REQUIRED_FOR_GUESTS if guests else {})}
+    missing = sorted({package for command, package in commands.items() if shutil.which(command, path=_PATH) is None})
     if missing:
         raise LabError(f"missing on this machine: apt-get install {' '.join(missing)}")
 
@@ -120,6 +126,15 @@ def has_link(name: str) -> bool:
 def has_systemd() -> bool:
     """True if systemd is this machine's init: sd_booted(3)."""
     return Path("/run/systemd/system").is_dir()
+
+
+def has_ipvs() -> bool:
+    """True if this machine's kernel has IPVS, loaded or as a module (modprobe(8) loads nothing with -n)."""
+    if Path("/proc/net/ip_vs").exists():
+        return True
+    if shutil.which("modprobe", path=_PATH) is None:
+        return False
+    return run(["modprobe", "--dry-run", "--quiet", "ip_vs"], check=False).returncode == 0
 
 
 @contextmanager

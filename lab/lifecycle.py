@@ -11,16 +11,22 @@ from typing import Any
 
 from lab import baseline, files, healing, host, image, keys, machine, network, places, plan, state
 from lab.host import LabError, say
+from lab.kubernetes import binaries
+from lab.kubernetes import nodes as cluster
 from lab.places import Node
 from lab.plan import NodePlan
 from lab.state import State
 
-_PATIENCE = 60.0
+# An emulated machine on a busy one takes its time.
+_PATIENCE = 180.0
 
 
-def up(count: int, *, endpoint_routes: bool = False) -> None:
+def up(count: int, *, endpoint_routes: bool = False, kubernetes: bool = False) -> None:
     """Bring the lab up with `count` nodes. Repairs a broken lab by building it again. Raises LabError."""
-    host.require_machine()
+    guests = kubernetes and not host.has_ipvs()
+    host.require_machine(guests=guests)
+    if kubernetes and endpoint_routes:
+        raise LabError("the Kubernetes lab has no endpoint routes: leave one of the two options out")
     try:
         nodes = plan.plan_nodes(count)
     except ValueError as error:
@@ -30,13 +36,19 @@ def up(count: int, *, endpoint_routes: bool = False) -> None:
         if found is not None and _complete(found):
             if found.nodes != count:
                 raise LabError(f"a lab with {found.nodes} nodes is up; run `python -m lab down` first")
+            if bool(found.programs) != kubernetes:
+                raise LabError(
+                    f"a lab {'with' if found.programs else 'without'} Kubernetes is up; run `python -m lab down` first"
+                )
             say(f"already up: {count} nodes")
             return
         if found is not None:
             say("the recorded lab is not complete: building it again")
         _remove(found)
         try:
-            _build(nodes, endpoint_routes)
+            programs = binaries.ensure() if kubernetes else None
+            record = State(nodes=len(nodes), root=str(image.ensure()), programs=str(programs or ""), guests=guests)
+            _build(record, nodes, endpoint_routes)
         except BaseException:
             # The consoles are what one wants to read after a failure, so only what runs is ended.
             machine.stop(state.load())
@@ -101,37 +113,45 @@ def _remove(found: State | None) -> None:
             entry.unlink()
 
 
-def _build(nodes: tuple[NodePlan, ...], endpoint_routes: bool) -> None:
-    root = image.ensure()
-    record = State(nodes=len(nodes), root=str(root))
+def _build(record: State, nodes: tuple[NodePlan, ...], endpoint_routes: bool) -> None:
     record.save()
     keys.make(nodes)
     say("keys made")
-    network.build(nodes)
+    network.build(nodes, guests=record.guests)
     say(f"network: {len(nodes)} nodes, router and resolvers, one bare-metal client, {plan.MANAGEMENT_LINK}")
     files.write_outside(machine.prepare(network.OUTSIDE))
     resolvers = " & ".join(f"unbound -d -p -c /etc/unbound/{each.name}.conf" for each in plan.RESOLVERS)
     machine.start(record, network.OUTSIDE, command=["/bin/sh", "-c", f"{resolvers} & wait"])
-    for node in nodes:
-        files.write_node(node, machine.prepare(node.name), endpoint_routes=endpoint_routes)
-        machine.start(record, node.name)
+    if record.programs:
+        cluster.start(record, nodes)
+    else:
+        for node in nodes:
+            upper = machine.prepare(node.name)
+            files.write_node(node, upper, endpoint_routes=endpoint_routes)
+            keys.install(node, upper)
+            machine.start(record, node.name)
     say("machines started")
     with ThreadPoolExecutor(len(nodes)) as pool:
-        for done in [pool.submit(_wait_for_node, places.node(record, node)) for node in nodes]:
+        for done in [pool.submit(_wait_for_node, record, node) for node in nodes]:
             done.result()
-    network.connect_nodes(nodes)
+    if not record.guests:
+        network.connect_nodes(nodes)
     _wait("bare-metal client", lambda: _lan_trouble(record, nodes))
-    for node in nodes:
+    for node in () if record.guests else nodes:
         baseline.keep(node.name)
     record.ready = True
     record.save()
     say(f"up: {len(nodes)} nodes; `python -m lab ssh node-0`, `pyinfra inventory ...`")
 
 
-def _wait_for_node(node: Node) -> None:
+def _wait_for_node(record: State, each: NodePlan) -> None:
+    node = places.node(record, each)
     _wait(f"{node.name}: ssh", lambda: _ssh_trouble(node))
     _wait(f"{node.name}: dnsmasq", lambda: "" if node.active("dnsmasq.service") else "dnsmasq.service is not active")
-    _wait(f"{node.name}: host, pods and resolvers answered", lambda: healing.trouble(node))
+    if record.programs:
+        _wait(f"{node.name}: pods answered by the cluster's DNS", lambda: cluster.trouble(record, each))
+    else:
+        _wait(f"{node.name}: host, pods and resolvers answered", lambda: healing.trouble(node))
 
 
 def _wait(subject: str, trouble: Callable[[], str]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,6 +21,11 @@ from lab.host import LabError
 from lab.state import Machine, Process, State
 
 _STARTER = Path(__file__).with_name("start-machine.sh")
+
+# $1 control groups, one per line; the rest is the command.
+_JOIN_GROUPS = 'for group in $1; do echo $$ >"$group/cgroup.procs"; done; shift; exec "$@"'
+
+_recording = threading.Lock()
 
 
 def directory(name: str) -> Path:
@@ -72,6 +78,24 @@ def start(state: State, name: str, *, command: Sequence[str] = ()) -> Machine:
     machine.leader = _wait_for_leader(name, supervisor)
     state.save()
     return machine
+
+
+def run_program(state: State, name: str, argv: Sequence[str]) -> Machine:
+    """Start a program of this machine in the background, as the lab's machine `name`, and record it.
+
+    Raises LabError if it ends at once.
+    """
+    here = directory(name)
+    here.mkdir(parents=True, exist_ok=True)
+    groups = [] if host.has_systemd() else [str(group) for group in cgroups.make(name)]
+    joined = ["sh", "-euc", _JOIN_GROUPS, "sh", "\n".join(groups), *argv]
+    process = _start_unit(name, joined) if host.has_systemd() else _start_process(here, joined)
+    started = Machine(process, process)
+    # Virtual machines are started side by side.
+    with _recording:
+        state.machines[name] = started
+        state.save()
+    return started
 
 
 def stop(state: State | None) -> None:

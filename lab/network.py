@@ -30,18 +30,39 @@ def enter(name: str) -> list[str]:
     return ["nsenter", f"--net={namespace(name)}"]
 
 
-def build(nodes: Iterable[NodePlan]) -> None:
-    """Make every namespace and link, with addresses and routes, all up."""
+def build(nodes: Iterable[NodePlan], *, guests: bool = False) -> None:
+    """Make every namespace and link, with addresses and routes, all up.
+
+    With `guests` the nodes are virtual machines: they get tap links, and set their own ends up.
+    """
     nodes = tuple(nodes)
     host.require_free_range()
-    for name in (LAN, OUTSIDE, CLIENT, *(node.name for node in nodes)):
+    for name in (LAN, OUTSIDE, CLIENT, *(() if guests else (node.name for node in nodes))):
         _make_namespace(name)
-    _lan(nodes)
+    _lan(nodes, guests)
     _outside(nodes)
     _client()
-    for node in nodes:
-        _node(node)
+    for node in () if guests else nodes:
+        _ip(node.name, "\n".join(node_lines(node)))
     _management()
+
+
+def tap(link: str, name: str) -> str:
+    """Name of the tap link of the virtual machine `name` on the bridge br-`link`."""
+    return f"{link}-{name}"
+
+
+def join(name: str, lan_address: str, management_address: str) -> None:
+    """Make one more namespace, `name`, with an address on the LAN and one on the management network."""
+    _make_namespace(name)
+    lines = []
+    for prefix, link in (("lan", "bond0"), ("mgmt", "mgmt0")):
+        lines.append(f"link add {prefix}-{name} type veth peer name {link} netns {namespace(name)}")
+        lines.append(f"link set {prefix}-{name} master br-{prefix} up")
+    _ip(LAN, "\n".join(lines))
+    lines = [f"address add {lan_address}/{plan.LAN_PREFIX_LENGTH} dev bond0", "link set bond0 up"]
+    lines += [f"address add {management_address}/24 dev mgmt0", "link set mgmt0 up"]
+    _ip(name, "\n".join(lines))
 
 
 def destroy() -> None:
@@ -89,12 +110,16 @@ def _ip(name: str, commands: str) -> None:
     host.run([*enter(name), "ip", "-batch", "-"], stdin=commands + "\n")
 
 
-def _lan(nodes: tuple[NodePlan, ...]) -> None:
+def _lan(nodes: tuple[NodePlan, ...], guests: bool) -> None:
     lines = ["link add br-lan type bridge mcast_snooping 0", "link add br-mgmt type bridge mcast_snooping 0"]
     lines += ["link set br-lan up", "link set br-mgmt up"]
     ports = [("br-lan", "lan", OUTSIDE, "bond0"), ("br-lan", "lan", CLIENT, "bond0")]
-    for node in nodes:
+    for node in () if guests else nodes:
         ports += [("br-lan", "lan", node.name, "bond0"), ("br-mgmt", "mgmt", node.name, "mgmt0")]
+    for node in nodes if guests else ():
+        for prefix in ("lan", "mgmt"):
+            port = tap(prefix, node.name)
+            lines += [f"tuntap add dev {port} mode tap", f"link set {port} master br-{prefix} up"]
     for bridge, prefix, owner, link in ports:
         port = f"{prefix}-{owner}"
         lines.append(f"link add {port} type veth peer name {link} netns {namespace(owner)}")
@@ -114,9 +139,10 @@ def _client() -> None:
     _ip(CLIENT, "\n".join([*lines, f"route add default via {plan.ROUTER}"]))
 
 
-def _node(node: NodePlan) -> None:
+def node_lines(node: NodePlan) -> list[str]:
+    """What makes the network of `node`, in the words of ip(8)."""
     length = plan.LAN_PREFIX_LENGTH
-    lines = [
+    return [
         f"address add {node.address}/{length} dev bond0",
         f"address add {node.vip}/{length} dev bond0",
         f"address add {node.management}/24 dev mgmt0",
@@ -124,15 +150,20 @@ def _node(node: NodePlan) -> None:
         "link set mgmt0 up",
         f"route add default via {plan.ROUTER} dev bond0",
     ]
-    _ip(node.name, "\n".join(lines))
+
+
+def routes_to_others(node: NodePlan, nodes: Iterable[NodePlan]) -> list[str]:
+    """The routes of `node` to the pods of the others, in the words of ip(8): native routing, source addresses kept."""
+    return [
+        f"route replace {other.pod_cidr} via {other.address} dev bond0" for other in nodes if other.name != node.name
+    ]
 
 
 def connect_nodes(nodes: Iterable[NodePlan]) -> None:
-    """Add each node's routes to the others' pods: native routing over bond0, source addresses kept."""
+    """Add each node's routes to the others' pods."""
     nodes = tuple(nodes)
     for node in nodes:
-        others = (other for other in nodes if other is not node)
-        _ip(node.name, "\n".join(f"route replace {other.pod_cidr} via {other.address} dev bond0" for other in others))
+        _ip(node.name, "\n".join(routes_to_others(node, nodes)))
 
 
 def _management() -> None:

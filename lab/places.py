@@ -15,6 +15,10 @@ from lab.host import LabError
 from lab.plan import BARE_METAL, NodePlan
 from lab.questions import Answer, ask_from
 from lab.state import Process, State
+from lab.vm import disk, guest
+
+# Before the name of a tool on a virtual machine: the lab's copy of it, whatever has become of the node's.
+_OWN_TOOLS = ("env", f"PATH={disk.TOOLS}")
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Node(Place):
-    """A booted node."""
+    """A booted node; `guest` if it is a virtual machine, and not a container."""
 
     plan: NodePlan
+    guest: bool = False
 
     def pod(self, name: str) -> Place:
         """The pod `client` or `coredns` on this node: its network and its mounts. Raises KeyError, LabError."""
@@ -62,22 +67,31 @@ class Node(Place):
         if main == "0":
             raise LabError(f"{pod.unit} on {self.name} has no process")
         entry = (*self.entry, "nsenter", f"--target={main}", "--net", "--mount")
-        leader, outside = self.leaders
-        asking = _asking(outside, f"/proc/{leader.pid}/root{pod.namespace}")
+        if self.guest:
+            asking = (*self.entry, "nsenter", f"--net={pod.namespace}", *_OWN_TOOLS)
+        else:
+            leader, outside = self.leaders
+            asking = _asking(outside, f"/proc/{leader.pid}/root{pod.namespace}")
         return Place(f"{self.name}/{name}", pod.address, entry, asking, self.leaders)
 
     @property
     def files(self) -> Path:
-        """The node's root as seen from the machine. An absolute link in it leads to the machine's own files."""
+        """The root of a node that is a container, as this machine sees it. An absolute link in it leads elsewhere."""
         self.require_alive()
         return Path(f"/proc/{self.leaders[0].pid}/root")
 
+    def read(self, path: str) -> str:
+        """The text of a file on the node. Raises LabError."""
+        return self.run(["cat", path]).stdout
+
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
         """Write a file on the node, given by its absolute path there."""
-        file = self.files / path.lstrip("/")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-        file.chmod(mode)
+        script = 'mkdir -p "${1%/*}" && cat >"$1" && chmod "$2" "$1"'
+        self.run(["sh", "-c", script, "sh", path, f"{mode:o}"], stdin=text)
+
+    def remove(self, *paths: str) -> None:
+        """Remove files from the node; one that is not there is fine."""
+        self.run(["rm", "-f", "--", *paths])
 
     def active(self, unit: str) -> bool:
         """True if the systemd unit is active."""
@@ -87,6 +101,9 @@ class Node(Place):
 def node(record: State, plan: NodePlan) -> Node:
     """The booted node that `plan` describes. Raises LabError if it has not started."""
     leader, outside = _leader(record, plan.name), _leader(record, network.OUTSIDE)
+    if record.guests:
+        entry = guest.entry(plan.name)
+        return Node(plan.name, plan.address, entry, (*entry, *_OWN_TOOLS), (leader, outside), plan, guest=True)
     entry, asking = _enter(leader, "--net"), _asking(outside, f"/proc/{leader.pid}/ns/net")
     return Node(plan.name, plan.address, entry, asking, (leader, outside), plan)
 

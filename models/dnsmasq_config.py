@@ -9,8 +9,9 @@ from enum import StrEnum
 from ipaddress import ip_address
 
 from facts.dnsmasq_keywords import once
-from facts.dnsmasq_lines import c_integer, split_value
+from facts.dnsmasq_lines import split_value
 from facts.dnsmasq_options import Option
+from facts.dnsmasq_values import c_integer
 from models.host import IP
 
 

@@ -39,9 +39,7 @@ def drop_option(content: str, option: Option, keep: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def drop_argument(
-    argv: Sequence[str], files: Mapping[str, ConfigFile], option: Option
-) -> tuple[list[str], list[str]]:
+def drop_argument(argv: Sequence[str], files: Mapping[str, ConfigFile], option: Option) -> tuple[list[str], list[str]]:
     """The command line without one of its options, and the words that were taken out of it.
 
     Which words make up an option is dnsmasq's matter (-I name, -Iname, --except-interface=name, --except-i name): the
@@ -114,11 +112,7 @@ def with_text(files: Mapping[str, ConfigFile], texts: Mapping[str, str]) -> dict
             changed[path]["identity"] = known["identity"]
         for listed in (directory, directory + "/"):
             parent = changed.get(listed)
-            if (
-                parent
-                and parent["kind"] == "dir"
-                and all(entry["name"] != name for entry in parent["entries"])
-            ):
+            if parent and parent["kind"] == "dir" and all(entry["name"] != name for entry in parent["entries"]):
                 entries = [*parent["entries"], {"name": name, "kind": "file"}]
                 changed[listed] = {**parent, "entries": entries}  # type: ignore[typeddict-item]
     return changed

@@ -14,7 +14,6 @@ from facts.dnsmasq import Dnsmasq, Instance
 from facts.dnsmasq_lines import split_value
 from facts.dnsmasq_options import CannotTell, ConfigError, NeedsFile, Option, read_options
 from facts.dnsmasq_unit import DEFAULTS
-from models.dnsmasq import Outcome
 from models.dnsmasq_config import Binding, Name
 from models.dnsmasq_edits import (
     MANAGED,
@@ -27,7 +26,7 @@ from models.dnsmasq_edits import (
     with_text,
 )
 from models.host import Host
-from models.needs import Forecast, Need, forecast
+from models.needs import Forecast, Need, forecast, is_answered
 
 POLICIES = ("except-lo", "bind-dynamic", "named")
 
@@ -99,21 +98,15 @@ def plan(
     if instance["error"]:
         raise Refused(f"dnsmasq would not start again: {instance['error']['message']}")
     if not instance["unit"].endswith(".service"):
-        raise Refused(
-            f"dnsmasq (pid {instance['pid']}) was not started by a systemd unit, so nothing can restart it"
-        )
+        raise Refused(f"dnsmasq (pid {instance['pid']}) was not started by a systemd unit, so nothing can restart it")
     before = forecast(instance["options"], host, needs)
     if before.start.started and not before.lost():
         return None
     if not needs:
-        raise Refused(
-            "nobody is known who should be answered: no pod and no address that serves DNS on this node"
-        )
+        raise Refused("nobody is known who should be answered: no pod and no address that serves DNS on this node")
     change = _Change(dnsmasq, instance, host, tuple(needs), wanted, before, managed)
     problem = ""
-    for binding in (
-        ("bind-dynamic",) if wanted.policy == "bind-dynamic" else ("", "bind-dynamic", "bind-interfaces")
-    ):
+    for binding in ("bind-dynamic",) if wanted.policy == "bind-dynamic" else ("", "bind-dynamic", "bind-interfaces"):
         try:
             return change.planned(binding)
         except Refused as refusal:
@@ -151,11 +144,7 @@ class _Change:
         options = self.instance["options"]
         draft = self._start(binding)
         while problem := self._problem(forecast(_drafted(options, draft), self.host, self.needs)):
-            found = [
-                index
-                for culprit in problem.culprits
-                if (index := _origin(options, draft, culprit)) is not None
-            ]
+            found = [index for culprit in problem.culprits if (index := _origin(options, draft, culprit)) is not None]
             if not found:
                 raise Refused(problem.sentence)
             for index in found:
@@ -167,9 +156,7 @@ class _Change:
         if not binding:
             return _Draft(lines)
         lines = [line for line in lines if line != binding]
-        given = [
-            index for index, option in enumerate(self.instance["options"]) if option["name"] in _BINDINGS
-        ]
+        given = [index for index, option in enumerate(self.instance["options"]) if option["name"] in _BINDINGS]
         if self.before.configuration.binding is Binding(binding) and len(given) == 1:
             return _Draft(lines)
         return _Draft([binding, *lines], {index: [] for index in given})
@@ -178,7 +165,7 @@ class _Change:
         if not after.start.started:
             return _Problem(f"dnsmasq would not start: {after.start.because}", after.start.culprits)
         for need, verdict in after.verdicts:
-            if verdict.outcome is Outcome.ANSWERED:
+            if is_answered(verdict):
                 continue
             if need.required:
                 sentence = f"{need} would not be answered: {verdict.because}"

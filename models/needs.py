@@ -36,16 +36,17 @@ class Forecast:
     verdicts: tuple[tuple[Need, Verdict], ...]
 
     def answered(self) -> frozenset[Need]:
-        """The needs that get an answer."""
-        return frozenset(need for need, verdict in self.verdicts if verdict.outcome is Outcome.ANSWERED)
+        """The needs that get an answer to every name."""
+        return frozenset(need for need, verdict in self.verdicts if is_answered(verdict))
 
     def lost(self) -> list[tuple[Need, Verdict]]:
         """The required needs that get none, and why."""
-        return [
-            (need, verdict)
-            for need, verdict in self.verdicts
-            if need.required and verdict.outcome is not Outcome.ANSWERED
-        ]
+        return [(need, verdict) for need, verdict in self.verdicts if need.required and not is_answered(verdict)]
+
+
+def is_answered(verdict: Verdict) -> bool:
+    """True if any name is answered; auth-server answers its own zones only, and refuses the others."""
+    return verdict.outcome is Outcome.ANSWERED and not verdict.authoritative_only
 
 
 def forecast(options: Sequence[Option], host: Host, needs: Iterable[Need]) -> Forecast:

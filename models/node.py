@@ -138,9 +138,7 @@ def askers(snapshot: Snapshot) -> list[Asker]:
         for address in pod["addresses"]:
             route = outgoing(routing["main"] if routing else [], address)
             if route and route["interface"] and ip_network(route["destination"]).prefixlen:
-                found.append(
-                    Asker(address, pod["pid"], route["interface"], not _NOT_KUBERNETES.search(pod["cgroup"]))
-                )
+                found.append(Asker(address, pod["pid"], route["interface"], not _NOT_KUBERNETES.search(pod["cgroup"])))
     return found
 
 
@@ -155,9 +153,7 @@ def needs(name: str, fleet: Mapping[str, Snapshot | None], vip: str) -> list[Nee
         for asker in askers(snapshot)
         if ip_address(asker.address).version == version
     ]
-    sources += [
-        (who, address, arrival, True) for who, address, arrival in _neighbours(name, fleet, node, vip)
-    ]
+    sources += [(who, address, arrival, True) for who, address, arrival in _neighbours(name, fleet, node, vip)]
     wanted = [
         Need(who, Query.of(address, vip, protocol, arrival), required)
         for who, address, arrival, required in sources
@@ -165,10 +161,7 @@ def needs(name: str, fleet: Mapping[str, Snapshot | None], vip: str) -> list[Nee
     ]
     wanted += [Need("the host itself", Query.from_host(node, vip, protocol)) for protocol in _PROTOCOLS]
     for address in _asked_on_loopback(snapshot, node):
-        wanted += [
-            Need("the host itself", Query.from_host(node, address, protocol), False)
-            for protocol in _PROTOCOLS
-        ]
+        wanted += [Need("the host itself", Query.from_host(node, address, protocol), False) for protocol in _PROTOCOLS]
     return wanted
 
 
@@ -189,8 +182,7 @@ def _neighbours(
                 (f"LAN {address['address']} ({other})", address["address"])
                 for other, snapshot in others.items()
                 for _, address in _addresses(snapshot["interfaces"]["value"])
-                if address["scope"] == "global"
-                and any(ip_address(address["address"]) in net for net in networks)
+                if address["scope"] == "global" and any(ip_address(address["address"]) in net for net in networks)
             ),
             _NEIGHBOURS,
         )
@@ -217,17 +209,13 @@ def _neighbours(
 
 def _asked_on_loopback(snapshot: Snapshot, node: Host) -> list[str]:
     """Loopback addresses that the node's own resolver asks, systemd-resolved's stub not among them."""
-    stubs = {
-        str(listener.ip) for listener in node.listeners if listener.process.startswith("systemd-resolve")
-    }
+    stubs = {str(listener.ip) for listener in node.listeners if listener.process.startswith("systemd-resolve")}
     resolv_conf, resolved = snapshot["resolv_conf"]["value"], snapshot["resolved"]["value"]
     servers = [
         *(resolv_conf["nameservers"] if resolv_conf else []),
         *(resolved["uplinks"] if resolved else []),
     ]
-    return [
-        server for server in dict.fromkeys(servers) if ip_address(server).is_loopback and server not in stubs
-    ]
+    return [server for server in dict.fromkeys(servers) if ip_address(server).is_loopback and server not in stubs]
 
 
 def _addresses(interfaces: Sequence[Interface]) -> Iterable[tuple[Interface, InterfaceAddress]]:

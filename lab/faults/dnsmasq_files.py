@@ -12,6 +12,7 @@ from lab.places import Node
 INTERFACES = "/etc/dnsmasq.d/10-interfaces.conf"
 _KEPT = ("20-upstreams.conf", "README")
 DEFAULTS = "/etc/default/dnsmasq"
+_NO_STUB = "/etc/systemd/resolved.conf.d/20-no-stub.conf"
 OVERRIDE = "/etc/systemd/system/dnsmasq.service.d/override.conf"
 
 _HEAD = "# Node-local resolver: the LAN and this node's pods ask the VIP on bond0.\n"
@@ -36,38 +37,32 @@ def configure(
     appended to /etc/default/dnsmasq, `override` is a drop-in of the unit. Wildcard mode, and `stub` not set, take
     systemd-resolved's stub off port 53, without which dnsmasq does not start.
     """
-    folder = node.files / "etc/dnsmasq.d"
-    for file in folder.iterdir():
-        if file.name not in _KEPT:
-            file.unlink()
+    kept = [word for name in _KEPT for word in ("!", "-name", name)]
+    node.run(["find", "/etc/dnsmasq.d", "-mindepth", "1", *kept, "-delete"])
     binding = "" if mode == "wildcard" else f"{mode}\n"
     node.write(INTERFACES, _HEAD + binding + "".join(f"{line}\n" for line in lines) + _TAIL)
     for path, content in (files or {}).items():
         node.write(path, content)
-    debian = (node.files / DEFAULTS.lstrip("/")).read_text().partition(_APPENDED)[0]
+    debian = node.read(DEFAULTS).partition(_APPENDED)[0]
     node.write(DEFAULTS, debian + (f"{_APPENDED}{defaults}" if defaults else ""))
-    drop_in = node.files / OVERRIDE.lstrip("/")
     if override:
         node.write(OVERRIDE, override)
     else:
-        drop_in.unlink(missing_ok=True)
+        node.remove(OVERRIDE)
     node.run(["systemctl", "daemon-reload"])
     set_stub(node, on=stub and mode != "wildcard")
 
 
 def set_stub(node: Node, *, on: bool) -> None:
     """Switch systemd-resolved's listener on 127.0.0.53, and point /etc/resolv.conf to what then works."""
-    no_stub = node.files / "etc/systemd/resolved.conf.d/20-no-stub.conf"
-    if on == (not no_stub.exists()):
+    if on != (node.run(["test", "-e", _NO_STUB], check=False).returncode == 0):
         return
     if on:
-        no_stub.unlink()
+        node.remove(_NO_STUB)
     else:
-        no_stub.write_text("# dnsmasq has port 53 on every address.\n[Resolve]\nDNSStubListener=no\n")
-        no_stub.chmod(0o644)
-    link = node.files / "etc/resolv.conf"
-    link.unlink()
-    link.symlink_to(f"../run/systemd/resolve/{'stub-resolv.conf' if on else 'resolv.conf'}")
+        node.write(_NO_STUB, "# dnsmasq has port 53 on every address.\n[Resolve]\nDNSStubListener=no\n")
+    target = f"../run/systemd/resolve/{'stub-resolv.conf' if on else 'resolv.conf'}"
+    node.run(["ln", "-sfn", target, "/etc/resolv.conf"])
     if on:
         # The port has to be free before the stub can have it.
         node.run(["systemctl", "stop", "dnsmasq.service"])

@@ -43,7 +43,7 @@ def expect_pods(node: Node, udp: str, tcp: str, *, patience: float = 5.0) -> str
 
     With endpoint routes packets take another way, so there any loss will do. Raises LabError if it is not so.
     """
-    anything = (node.files / "etc/cilium/routing").read_text().strip() == "endpoint-routes"
+    anything = node.read("/etc/cilium/routing").strip() == "endpoint-routes"
     deadline = time.monotonic() + patience
     while True:
         answers = pod_answers(node)

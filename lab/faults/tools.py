@@ -13,8 +13,7 @@ _HANGING = "#!/bin/sh\nexec sleep 3600\n"
 
 def _missing(*paths: str) -> Callable[[Node, Mode | None], str]:
     def apply(node: Node, _: Mode | None) -> str:
-        for path in paths:
-            (node.files / path.lstrip("/")).unlink(missing_ok=True)
+        node.remove(*paths)
         command = paths[0].rpartition("/")[2]
         if node.run(["sh", "-c", f"command -v {command}"], check=False).returncode == 0:
             raise LabError(f"the fault is not live: the node still finds {command}")
@@ -26,7 +25,7 @@ def _missing(*paths: str) -> Callable[[Node, Mode | None], str]:
 def _hanging(path: str) -> Callable[[Node, Mode | None], str]:
     def apply(node: Node, _: Mode | None) -> str:
         # Removed first: writing would go into the file that other names may link to.
-        (node.files / path.lstrip("/")).unlink(missing_ok=True)
+        node.remove(path)
         node.write(path, _HANGING, 0o755)
         return f"{path} sleeps for an hour"
 

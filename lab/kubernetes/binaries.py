@@ -87,33 +87,33 @@ def ensure() -> Path:
     found = path()
     if found.is_dir():
         return found
-    with host.locked(found.parent):
+    with host.locked(found.parent) as lock:
         partial = found.with_name(found.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         try:
-            _build(partial)
+            _build(partial, lock)
             (partial / "root/build/bin").rename(found)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return found
 
 
-def _build(partial: Path) -> None:
+def _build(partial: Path, lock: int) -> None:
     host.say("Kubernetes is compiled once, from Debian's source package: this takes some minutes")
     started = time.monotonic()
-    image.build(_RECIPE, partial)
+    image.build(_RECIPE, partial, lock)
     host.say(f"kubernetes: compiler, sources and packages fetched ({time.monotonic() - started:.0f} s)")
     for title, script in _STEPS:
         started = time.monotonic()
-        _compile(partial, script)
+        _compile(partial, script, lock)
         host.say(f"kubernetes: {title} ({time.monotonic() - started:.0f} s)")
     for name in (*BUILT, *_PACKAGED):
         if not (partial / "root/build/bin" / name).is_file():
             raise LabError(f"the build of Kubernetes left no {name}")
 
 
-def _compile(partial: Path, script: str) -> None:
+def _compile(partial: Path, script: str, lock: int) -> None:
     log = partial / "log"
     argv = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--propagation=private", "nice"]
     argv += ["sh", "-euc", 'mount -t proc proc "$1/proc"; exec chroot "$1" sh -c "$2"', "sh", str(partial / "root")]
@@ -125,6 +125,8 @@ def _compile(partial: Path, script: str) -> None:
             stderr=subprocess.STDOUT,
             env=dict(host.ENVIRONMENT),
             timeout=_STEP_TIMEOUT,
+            # A compiler outlives a parent that is killed: its files are not to be removed under it.
+            pass_fds=(lock,),
         )
     if done.returncode != 0:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])

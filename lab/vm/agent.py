@@ -17,6 +17,7 @@ import random
 import socket
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 _ENVIRONMENT = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root"]
@@ -32,7 +33,7 @@ class AgentError(Exception):
 
 def ask(path: str, command: str, arguments: dict[str, Any]) -> Any:
     """Send one command to the agent behind the socket `path` and return its answer. Raises AgentError, OSError."""
-    with socket.socket(socket.AF_UNIX) as link, open(path + ".lock", "w") as lock:
+    with socket.socket(socket.AF_UNIX) as link, Path(path + ".lock").open("w") as lock:
         # QEMU serves one client at a time.
         fcntl.flock(lock, fcntl.LOCK_EX)
         link.settimeout(_ANSWER_TIMEOUT)

@@ -29,12 +29,9 @@ _KERNEL = (
 
 _MASKED = "qemu-guest-agent.service systemd-networkd.service"
 
-_RECIPE = Recipe(
-    "the virtual machines' root",
-    "vm-root",
-    (*NODE.packages, "qemu-guest-agent", "busybox-static"),
-    (*NODE.hooks, _KERNEL, f'chroot "$1" systemctl mask --quiet {_MASKED}'),
-)
+# The lab's own questions are asked with a copy: a node whose tools are taken away can still be judged.
+TOOLS = "/usr/local/lib/lab"
+_KEEP_TOOLS = f'install -D "$1/usr/bin/dig" "$1{TOOLS}/dig"'
 
 _MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng")
 
@@ -87,9 +84,14 @@ class Disk:
         return self.directory / "disk"
 
 
-def ensure(programs: tuple[Path, ...] = ()) -> Disk:
-    """Return the disk with `programs` in /usr/local/bin, making it first if it is not cached. Raises LabError."""
-    root = image.ensure(_RECIPE)
+def ensure(programs: tuple[Path, ...], hooks: tuple[str, ...]) -> Disk:
+    """Return the disk, making it first if it is not cached. Raises LabError.
+
+    `programs` are in its /usr/local/bin; `hooks` are shell commands with the root's path in `$1`.
+    """
+    packages = (*NODE.packages, "qemu-guest-agent", "busybox-static")
+    own = (_KERNEL, f'chroot "$1" systemctl mask --quiet {_MASKED}', _KEEP_TOOLS)
+    root = image.ensure(Recipe("the virtual machines' root", "vm-root", packages, (*NODE.hooks, *own, *hooks)))
     parts = (root.name, _MAKE, _INIT.read_text(), *_MODULES, str(_SIZE_MIB), *(str(each) for each in programs))
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     found = host.cache_dir() / f"vm-disk-{key}"

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import shlex
+import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from lab.vm.qmp import Monitor
 
 MEMORY_MIB = 512
 
-_KERNEL_LINE = "console=ttyS0 quiet panic=-1 net.ifnames=0 mitigations=off tsc=unstable random.trust_cpu=on"
+KERNEL_LINE = "console=ttyS0 quiet panic=-1 net.ifnames=0 mitigations=off tsc=unstable random.trust_cpu=on"
 _AGENT = Path(__file__).with_name("agent.py")
 
 # Emulated on two shared cores a machine needs half a minute to boot; with KVM it is three seconds.
@@ -60,6 +62,13 @@ def entry(name: str) -> tuple[str, ...]:
     return (sys.executable, "-I", "-S", str(_AGENT), str(_agent_socket(name)))
 
 
+def run(
+    name: str, argv: Sequence[str], *, stdin: str | None = None, check: bool = True, timeout: float = 60.0
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in the machine `name` as root. Raises LabError if it fails and `check` is set."""
+    return host.run([*entry(name), *argv], stdin=stdin, check=check, timeout=timeout)
+
+
 def boot(state: State, saved: Saved, disk: Disk, how: Accelerator) -> Machine:
     """Start the machine from its kernel with `saved.seed`; its disk becomes `saved.disk`. Raises LabError."""
     _overlay(disk.disk, "raw", saved.disk)
@@ -91,7 +100,7 @@ def save(saved: Saved) -> None:
 def wait_until_it_answers(name: str) -> None:
     """Wait for the guest agent. Raises LabError."""
     deadline = time.monotonic() + _BOOT_SECONDS
-    while host.run([*entry(name), "true"], check=False, timeout=60.0).returncode != 0:
+    while run(name, ["true"], check=False).returncode != 0:
         if time.monotonic() > deadline:
             raise LabError(f"{name} has not booted within {_BOOT_SECONDS:.0f} s; see {machine.directory(name)}")
         time.sleep(0.2)
@@ -111,7 +120,7 @@ def _start(
         *("-machine", "q35"),
         *("-m", str(MEMORY_MIB)),
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
-        *("-kernel", str(disk.kernel), "-initrd", str(disk.initramfs), "-append", _KERNEL_LINE),
+        *("-kernel", str(disk.kernel), "-initrd", str(disk.initramfs), "-append", KERNEL_LINE),
         *("-drive", f"file={own},format=qcow2,if=virtio,cache=unsafe"),
         *("-drive", f"file={saved.seed},format=raw,if=virtio,readonly=on"),
         *("-serial", f"file:{here / 'kernel.log'}"),

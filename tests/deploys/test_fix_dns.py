@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Run
-from nodes import dnsmasq_start, served
 
 from lab.api import Lab
 from lab.faults import FAULTS
 from models.interface_policy import POLICIES
+from tests.conftest import Run
+from tests.deploys.nodes import dnsmasq_start, served
 
 pytestmark = pytest.mark.lab
 

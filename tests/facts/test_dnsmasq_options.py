@@ -408,6 +408,8 @@ def test_same_verdict_on_command_lines(dnsmasq: str, tmp_path: Path) -> None:
         ["-C", f"{here}/port", "-p", "5353"],
         ["-C", f"{here}/port", "-p", "5353", "-C", f"{here}/port"],
         ["-C", f"{here}/empty", "-C", f"{here}/port", "-p", "5353", "-p", "5353"],
+        ["-C", f"{here}/empty", "-C", f"{here}/port", "--port=x"],
+        ["-C", f"{here}/port", "--port=x"],
         ["--local-service", "--local-service"],
         ["--local-service", "-C", f"{here}/local"],
         ["--conf-file", f"{here}/port"],

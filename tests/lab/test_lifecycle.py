@@ -77,6 +77,18 @@ def test_up_and_down_leave_nothing() -> None:
     assert lifecycle.down() is False
 
 
+def test_a_lab_that_was_built_again_is_not_mistaken_for_the_old_one() -> None:
+    lifecycle.up(3)
+    old = Lab.attach()
+    lifecycle.down()
+    with pytest.raises(LabError, match="node-0 has died, or the lab was taken down"):
+        old.node("node-0").write("/etc/motd", "")
+    lifecycle.up(3)
+    with pytest.raises(LabError, match="attach to it anew"):
+        old.inject("tool-missing-dig", "node-0")
+    assert Lab.attach().node("node-0").run(["which", "dig"]).returncode == 0
+
+
 def test_endpoint_routes() -> None:
     lifecycle.up(3, endpoint_routes=True)
     node = Lab.attach().node("node-0")

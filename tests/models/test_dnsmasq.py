@@ -216,7 +216,8 @@ def test_loopback_is_served_beside_named_interfaces_unless_excluded() -> None:
     assert both(config("interface=bond0", "except-interface=lo"), local, "127.0.0.1") == "tc"
     assert both(config("listen-address=172.25.4.1"), local, "127.0.0.1") == "tc"
     # What the kernel reports as arriving over loopback is taken for any address that is served.
-    assert both(config("listen-address=172.25.4.1"), (VIP, "lo"), VIP) == "YY"
+    assert both(config("except-interface=lo"), (VIP, "lo"), VIP) == "YY"
+    assert both(config("except-interface=lo,bond0:1"), (VIP, "lo"), VIP) == "tc"
 
 
 def test_not_listed_says_what_is() -> None:
@@ -367,7 +368,7 @@ def test_an_address_that_is_held_by_another_process() -> None:
     assert "172.26.2.58: Address already in use by coredns on 172.26.2.58:53 (tcp)" in start.because
     assert starts(config("bind-interfaces", "interface=bond0"), held).started
     everywhere = replace(NODE, listeners=(Listener.of("tcp", "*", 53, None, "coredns"),))
-    assert not starts(config("bind-interfaces", "interface=bond0"), everywhere).started
+    assert not starts(config("bind-interfaces", "listen-address=172.25.4.1"), everywhere).started
     only_ipv6 = replace(NODE, listeners=(Listener.of("tcp", "::", 53, None, "coredns"),))
     assert starts(config("bind-interfaces", "listen-address=172.25.4.1"), only_ipv6).started
 
@@ -421,6 +422,7 @@ def test_bind_interfaces_on_every_address_leaves_the_source_of_replies_to_the_ke
     # The VIP is a secondary address here: replies leave from the first one.
     assert both(settings, LAN) == "tY"
     assert both(settings, LAN, "172.25.4.10") == "YY"
+    assert both(settings, (VIP, "bond0"), VIP) == "tY"
     known = replace(
         Query.of(*("172.26.2.145", VIP, "udp"), arrival="cilium_host"), reply_from=Address.of("x", VIP).ip.ip
     )

@@ -179,7 +179,7 @@ AS_WRITTEN = [
     "interface\t=\tlate0\r",
     "interface=late\x010",
     "interface=\u00e4",
-    f"interface={'x' * 1100}",
+    f"interface={'x' * 900}",
     "interface=late0\ninterface=late1",
 ]
 

@@ -1,0 +1,87 @@
+"""What each run's exit code says, and the one sentence that bad input gets."""
+
+from __future__ import annotations
+
+import pytest
+
+from deploys.exits import Exit
+from lab.api import Lab
+from tests.conftest import ROOT, Run
+
+pytestmark = pytest.mark.lab
+
+
+def test_well(healed: Lab, pyinfra: Run) -> None:
+    done = pyinfra("-y", "inventory", "deploys/diagnose.py")
+    assert done.returncode == Exit.WELL, done.stderr
+    assert done.stdout == ""
+    assert pyinfra("-y", "inventory", "deploys/verify.py").returncode == Exit.WELL
+
+
+def test_not_well(healed: Lab, pyinfra: Run) -> None:
+    healed.inject("dnsmasq-except-cilium", "node-2")
+    done = pyinfra("-y", "inventory", "deploys/diagnose.py")
+    assert done.returncode == Exit.NOT_WELL
+    assert "FAIL node-2 DNSMASQ-001: pod 172.26.4." in done.stderr
+    assert "except-interface=cilium_* (/etc/dnsmasq.d/k8s.conf:14)" in done.stderr
+    assert "FAIL node-0" not in done.stderr and "FAIL node-1" not in done.stderr
+    assert pyinfra("-y", "inventory", "deploys/verify.py").returncode == Exit.NOT_WELL
+
+
+def test_an_unreachable_node_is_not_well_and_does_not_hide_the_others(healed: Lab, pyinfra: Run) -> None:
+    node = healed.node("node-1")
+    node.run(["systemctl", "stop", "ssh.socket", "ssh.service"], check=False)
+    try:
+        done = pyinfra("-y", "inventory", "deploys/diagnose.py")
+        assert done.returncode == Exit.NOT_WELL
+        assert "UNKNOWN node-1 DNSMASQ-001: the node could not be read" in done.stderr
+        assert "8 pass" in done.stderr
+        assert pyinfra("-y", "inventory", "deploys/verify.py").returncode == Exit.NOT_WELL
+        changing = pyinfra("inventory", "deploys/fix_dns.py", "-y")
+        assert changing.returncode == Exit.NOT_WELL
+        assert "Starting operation" not in changing.stderr
+    finally:
+        node.run(["systemctl", "start", "ssh.service"])
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ("dnsmasq_interface_policy=except-low", "--data dnsmasq_interface_policy = 'except-low': must be one of"),
+        ("probe_tries=0", "--data probe_tries = 0: must be a whole number from 1 to 200"),
+        ("wave_nodes=150%", "--data wave_nodes = '150%': must be a whole number from 1, or a share"),
+        ("dns_vips=[1.2.3]", "--data dns_vips = '[1.2.3]': must be None or a list of IP addresses"),
+        ("canary_node=2", "--data canary_node: there is no such key; did you mean canary_nodes?"),
+    ],
+)
+def test_a_bad_policy_is_named_and_nothing_is_done(healed: Lab, pyinfra: Run, data: str, sentence: str) -> None:
+    done = pyinfra("inventory", "deploys/fix_dns.py", "-y", "--data", data)
+    assert done.returncode == Exit.NOT_WELL
+    assert sentence in done.stderr
+    assert "Starting operation" not in done.stderr
+
+
+def test_a_bad_policy_file_is_named_with_its_line(healed: Lab, pyinfra: Run) -> None:
+    group = ROOT / "group_data" / "nodes.py"
+    assert not group.exists()
+    group.write_text('"""A test."""\n\nundo_after = "soon"\n')
+    try:
+        done = pyinfra("inventory", "deploys/fix_dns.py", "-y")
+    finally:
+        group.unlink()
+    assert done.returncode == Exit.NOT_WELL
+    assert "group_data/nodes.py:3: undo_after = 'soon': must be a whole number from 30 to 3600" in done.stderr
+
+
+@pytest.mark.parametrize("data", [[], ["--data", "run=../../etc"]])
+def test_undo_wants_a_run(healed: Lab, pyinfra: Run, data: list[str]) -> None:
+    done = pyinfra("-y", "inventory", "deploys/undo.py", *data)
+    assert done.returncode == Exit.NOT_WELL
+    assert "which run?" in done.stderr
+
+
+def test_the_lab_that_is_down_is_one_sentence(pyinfra: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DNSMEND_LAB_DIR", "/nonexistent")
+    done = pyinfra("inventory", "deploys/diagnose.py")
+    assert done.returncode == 1
+    assert "the lab is not up: run `python -m lab up`" in done.stderr

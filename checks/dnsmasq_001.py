@@ -95,7 +95,11 @@ def _disagreements(dropped: list[tuple[Need, Verdict]], probed: list[Result]) ->
             probe = result["probe"]
             same = probe["source"]["address"] == str(need.query.source) and probe["protocol"] == need.query.protocol
             expected = "refused" if verdict.outcome is Outcome.REFUSED else str(verdict.outcome)
-            others = {attempt["outcome"] for attempt in result["tries"]} - {expected, "answered", "not sent"}
+            usual = {expected, "answered", "not sent"}
+            if expected == "refused" and probe["protocol"] == "udp":
+                # The kernel limits how many ICMP port-unreachables it sends (icmp_ratelimit in icmp(7)).
+                usual.add("timeout")
+            others = {attempt["outcome"] for attempt in result["tries"]} - usual
             if same and others:
                 said.append(
                     f"{asked(result)}: {', '.join(sorted(others))}, where dnsmasq alone would give {expected}:"

@@ -13,6 +13,7 @@ from lab import baseline, files, healing, host, image, keys, machine, network, p
 from lab.host import LabError, say
 from lab.kubernetes import binaries
 from lab.kubernetes import nodes as cluster
+from lab.kubernetes.guests import build_disk
 from lab.places import Node
 from lab.plan import NodePlan
 from lab.state import State
@@ -46,7 +47,10 @@ def up(count: int, *, endpoint_routes: bool = False, kubernetes: bool = False) -
             say("the recorded lab is not complete: building it again")
         _remove(found)
         try:
+            # What takes minutes, and a network, comes before anything that is to be taken down again.
             programs = binaries.ensure() if kubernetes else None
+            if programs and guests:
+                build_disk(programs)
             record = State(nodes=len(nodes), root=str(image.ensure()), programs=str(programs or ""), guests=guests)
             _build(record, nodes, endpoint_routes)
         except BaseException:

@@ -109,9 +109,13 @@ def plan(
     for binding in ("bind-dynamic",) if wanted.policy == "bind-dynamic" else ("", "bind-dynamic", "bind-interfaces"):
         try:
             return change.planned(binding)
-        except Refused as refusal:
+        except _NotInThisMode as refusal:
             problem = problem or f"policy {wanted.policy}: {refusal}"
     raise Refused(problem)
+
+
+class _NotInThisMode(Refused):
+    """The model says no: another bind mode may do. An edit that cannot be made is no reason to change the mode."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,7 @@ class _Change:
         while problem := self._problem(forecast(_drafted(options, draft), self.host, self.needs)):
             found = [index for culprit in problem.culprits if (index := _origin(options, draft, culprit)) is not None]
             if not found:
-                raise Refused(problem.sentence)
+                raise _NotInThisMode(problem.sentence)
             for index in found:
                 draft.kept[index] = _harmless(options[index], draft.kept.get(index), problem.names)
         return self._realised(draft)

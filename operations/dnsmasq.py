@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import difflib
 import hashlib
+import re
 import shlex
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,10 @@ _NEEDED: tuple[Literal["interfaces", "routes", "sockets", "pods", "dnsmasq"], ..
     "pods",
     "dnsmasq",
 )
+
+
+#: Host ends of pods' veth pairs: Cilium, Calico, flannel and the bridge plugin, Amazon, Azure, GKE.
+_POD_LINK = re.compile(r"^(lxc|cali|veth|eni|azv|gke)[0-9a-f]{5,}$")
 
 
 @dataclass(frozen=True)
@@ -102,8 +107,11 @@ def changes(
 
 
 def _arrivals(needs: Sequence[Need]) -> list[str]:
-    """The interfaces on which everybody arrives, loopback left out: dnsmasq adds it by itself to a list of names."""
-    return sorted({need.query.arrival for need in needs} - {"lo"})
+    """The interfaces on which everybody arrives, loopback left out: dnsmasq adds it by itself to a list of names.
+
+    A pod's own link comes and goes with the pod: it is named by its kind.
+    """
+    return sorted({_POD_LINK.sub(r"\1*", need.query.arrival) for need in needs} - {"lo"})
 
 
 def _managed(policy: str, lines: Sequence[str]) -> str:

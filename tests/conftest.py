@@ -1,4 +1,4 @@
-"""The lab for all tests: the one that is up, healed; or one that is made for the session and taken down after it."""
+"""The lab for all tests (the one that is up, healed; or one that is made for the session), and pyinfra on it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pyinfra.api.config import Config
+from pyinfra.api.connect import connect_all, disconnect_all
+from pyinfra.api.host import Host
+from pyinfra.api.state import State
+from pyinfra.context import ctx_state
+from pyinfra_cli.inventory import make_inventory
 
+from facts import snapshot
 from lab import lifecycle, plan
 from lab.api import Lab
 
@@ -57,3 +64,24 @@ def pyinfra() -> Run:
         )
 
     return run
+
+
+@pytest.fixture
+def reached_all(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Host]]:
+    """Every node of the lab over ssh with sudo and the project's policy, as a deploy has it; in the inventory's order."""
+    monkeypatch.chdir(ROOT)
+    state = State(check_for_changes=False)
+    with ctx_state.use(state):
+        inventory = make_inventory("inventory", cwd=str(ROOT))
+        state.init(inventory, Config())
+        connect_all(state)
+        yield list(inventory)
+        for host in inventory:
+            snapshot.forget(host)
+        disconnect_all(state)
+
+
+@pytest.fixture
+def reached(reached_all: list[Host]) -> Host:
+    """node-0, connected."""
+    return next(host for host in reached_all if host.name == "node-0")

@@ -26,7 +26,6 @@ from lab.kubernetes.plan import CLUSTER
 from lab.plan import NodePlan
 from lab.state import State
 from lab.vm import accelerator, disk, guest
-from lab.vm.accelerator import Accelerator
 from lab.vm.disk import Disk
 from lab.vm.guest import Saved
 
@@ -52,13 +51,18 @@ systemctl start --no-block ssh.service kube-proxy.service
 """
 
 
+def build_disk(programs: Path) -> Disk:
+    """The disk of every node, made now if it is not cached. Raises LabError."""
+    return disk.ensure((programs / "kube-proxy",), plan.HOOKS)
+
+
 class Guests:
     """The virtual machines of one lab."""
 
     def __init__(self, record: State, nodes: Sequence[NodePlan], programs: Path) -> None:
         self._record, self._nodes = record, tuple(nodes)
-        self._disk: Disk = disk.ensure((programs / "kube-proxy",), plan.HOOKS)
-        self._how: Accelerator = accelerator.choose(self._disk.kernel)
+        self._disk = build_disk(programs)
+        self._how = accelerator.choose(self._disk.kernel)
 
     def start(self) -> None:
         """Resume every node, after booting them all if no saved state fits. Raises LabError."""

@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ server.sendto(b"no DNS", ("127.0.0.1", 5000))
 """
 
 
-def ask(fact: NodeFact[object], pid: int | None = None, **options: object) -> Reading[object]:
+def ask(fact: NodeFact[Any], pid: int | None = None, **options: object) -> Reading[Any]:
     enter = ["nsenter", "-t", str(pid), "-n"] if pid else []
     said = subprocess.run(
         [*enter, "sh", "-c", fact.command()],
@@ -74,7 +75,7 @@ EXPECTED = [
 ]
 
 
-def summed(reading: Reading[object]) -> list[dict[str, object]]:
+def summed(reading: Reading[Any]) -> list[dict[str, object]]:
     assert reading["state"] == "value", reading["detail"]
     assert isinstance(reading["value"], list)
     for flow in reading["value"]:
@@ -93,7 +94,7 @@ def test_without_the_kernels_file_conntrack_is_asked(flows: int) -> None:
 
 
 @pytest.mark.parametrize("fact", [Conntrack(), DnsFlows()])
-def test_a_module_is_not_loaded_to_look(fact: NodeFact[object], tmp_path: Path) -> None:
+def test_a_module_is_not_loaded_to_look(fact: NodeFact[Any], tmp_path: Path) -> None:
     """A kernel with modules, without files for its connections, on which conntrack would betray itself."""
     (tmp_path / "conntrack").write_text(f"#!/bin/sh\ntouch {tmp_path}/asked\n")
     (tmp_path / "conntrack").chmod(0o755)
@@ -170,7 +171,7 @@ LOG = """\
 """
 
 
-def logged(folder: Path, script: str) -> Reading[object]:
+def logged(folder: Path, script: str) -> Reading[Any]:
     (folder / "dmesg").write_text(f"#!/bin/sh\n{script}\n")
     (folder / "dmesg").chmod(0o755)
     fact = KernelLog()

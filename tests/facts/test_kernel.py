@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from facts.reading import NodeFact, Reading
 Sample = Callable[[str], list[str]]
 
 
-def ask(fact: NodeFact[object], pid: int | None = None, **options: object) -> Reading[object]:
+def ask(fact: NodeFact[Any], pid: int | None = None, **options: object) -> Reading[Any]:
     enter = ["nsenter", "-t", str(pid), "-n"] if pid else []
     said = subprocess.run(
         [*enter, "sh", "-c", fact.command()],
@@ -132,7 +133,7 @@ def test_the_trial_of_legacy_touches_no_table_of_the_node(namespace: Callable[[s
     assert tables() == ""
 
 
-def legacy(folder: Path, script: str | None, **options: object) -> Reading[object]:
+def legacy(folder: Path, script: str | None, **options: object) -> Reading[Any]:
     for name in ("iptables-legacy", "ip6tables-legacy"):
         if script is not None:
             (folder / name).write_text(f"#!/bin/sh\n{script}\n")

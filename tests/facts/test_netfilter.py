@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from pyinfra.api.exceptions import FactValueError
@@ -90,7 +90,7 @@ def test_rules_in_both_backends(namespace: Namespace) -> None:
 )
 @pytest.mark.parametrize("script", ["", "iptables-nft -A INPUT -j ACCEPT", "iptables-legacy -A INPUT -j ACCEPT"])
 def test_looking_creates_no_table_and_loads_no_module(
-    namespace: Namespace, script: str, fact: NodeFact[object], arguments: tuple[object, ...]
+    namespace: Namespace, script: str, fact: NodeFact[Any], arguments: tuple[object, ...]
 ) -> None:
     pid = namespace(script)
     before = kernel_state(pid)
@@ -244,7 +244,7 @@ def test_one_save_fails(tmp_path: Path, script: str, state: str) -> None:
 
 
 @pytest.mark.parametrize(("fact", "arguments"), [(KubeRules(), ()), (NftTables(), ()), (Save(), ("nft", 4))])
-def test_only_root_may_read(fact: NodeFact[object], arguments: tuple[object, ...]) -> None:
+def test_only_root_may_read(fact: NodeFact[Any], arguments: tuple[object, ...]) -> None:
     if os.geteuid() != 0:
         pytest.fail("this test gives up its rights: run it as root")
     said = subprocess.run(

@@ -1,0 +1,168 @@
+"""Every check is seen to fire on a real node with the fault, and to pass on a healthy one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from pyinfra.api.host import Host
+
+from checks.case import Case
+from checks.catalogue import CHECKS, judge
+from checks.finding import Finding, Status
+from facts import snapshot
+from lab.api import Lab
+from models import node
+from probes.fleet import answers
+from probes.probe import Result
+from probes.questions import dns_questions, icmp_questions
+
+pytestmark = pytest.mark.lab
+
+Judged = Callable[[], dict[tuple[str, str], Finding]]
+
+
+@pytest.fixture
+def judged(healed: Lab, reached_all: list[Host]) -> Judged:
+    """Reads, asks and judges the whole lab; the worst finding per node and check."""
+
+    def run() -> dict[tuple[str, str], Finding]:
+        for host in reached_all:
+            snapshot.forget(host)
+        fleet = snapshot.fleet(reached_all)
+        vips = node.vips(fleet, None)
+        questions = {
+            host: [
+                *dns_questions(read, vips[host.name], "google.com", tries=5, deadline_s=1.0, pods=2),
+                *icmp_questions(read, vips[host.name], pods=1),
+            ]
+            for host in reached_all
+            if (read := fleet[host.name])
+        }
+        results: dict[str, list[Result]] = answers(questions)
+        order = [Status.SKIP, Status.PASS, Status.WARN, Status.UNKNOWN, Status.FAIL]
+        found: dict[tuple[str, str], Finding] = {}
+        for name in fleet:
+            for finding in judge(Case(name, fleet, vips[name], results[name])):
+                key = (name, finding["check"])
+                if key not in found or order.index(found[key]["status"]) < order.index(finding["status"]):
+                    found[key] = finding
+        return found
+
+    return run
+
+
+def test_a_healthy_fleet_passes_every_check(judged: Judged) -> None:
+    found = judged()
+    assert len(found) == 3 * len(CHECKS)
+    assert {finding["status"] for finding in found.values()} == {Status.PASS}, found
+
+
+def others_pass(found: dict[tuple[str, str], Finding], *named: str) -> bool:
+    return all(
+        finding["status"] == Status.PASS
+        for (name, check), finding in found.items()
+        if name != "node-0" or check not in named
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "mode", "culprit"),
+    [
+        ("dnsmasq-except-cilium", "bind-dynamic", "except-interface=cilium_* (/etc/dnsmasq.d/k8s.conf:14)"),
+        ("dnsmasq-except-cilium", "wildcard", "except-interface=cilium_* (/etc/dnsmasq.d/k8s.conf:14)"),
+        ("dnsmasq-except-cilium-cmdline", "bind-dynamic", "except-interface=cilium_* (the command line)"),
+        ("dnsmasq-local-service", "bind-interfaces", "local-service (the command line)"),
+        ("dnsmasq-local-service-host", "bind-interfaces", "local-service=host (the command line)"),
+        ("dnsmasq-interface-bond0", "bind-dynamic", "only bond0 is allowed by interface=bond0"),
+        ("dnsmasq-listen-vip", "bind-dynamic", "only 172.25.4.1 is allowed by listen-address=172.25.4.1"),
+        ("endpoint-routes", None, "is not listed"),
+    ],
+)
+def test_001_names_the_option(judged: Judged, healed: Lab, fault: str, mode: str | None, culprit: str) -> None:
+    healed.inject(fault, "node-0", mode=mode)
+    found = judged()
+    finding = found["node-0", "DNSMASQ-001"]
+    assert finding["status"] == Status.FAIL
+    assert culprit in finding["sentence"]
+    assert finding["operation"] == "dnsmasq.interface_policy"
+    assert any("0/5" in line for line in finding["evidence"])
+    assert any("ICMP: answered 3/3" in line for line in finding["evidence"])
+    assert not any("drops packets as well" in line for line in finding["evidence"])
+    assert others_pass(found, "DNSMASQ-001")
+
+
+def test_001_says_where_something_else_is_at_work_too(judged: Judged, healed: Lab) -> None:
+    healed.inject("dnsmasq-cannot-verify", "node-0")
+    finding = judged()["node-0", "DNSMASQ-001"]
+    assert finding["status"] == Status.FAIL
+    assert any("something before it drops packets as well" in line for line in finding["evidence"])
+
+
+def test_001_tells_dnsmasq_from_what_is_before_it(judged: Judged, healed: Lab) -> None:
+    lab_node = healed.node("node-0")
+    rules = "table inet test { chain i { type filter hook input priority 0; iifname cilium_host udp dport 53 drop; }; }"
+    lab_node.run(["nft", rules])
+    try:
+        finding = judged()["node-0", "DNSMASQ-001"]
+    finally:
+        lab_node.run(["nft", "delete", "table", "inet", "test"])
+    assert finding["status"] == Status.FAIL
+    assert "though dnsmasq's configuration answers pods" in finding["sentence"]
+    assert finding["operation"] == ""
+
+
+def test_001_and_004_see_a_fault_that_waits_for_the_next_restart(judged: Judged, healed: Lab) -> None:
+    lab_node = healed.node("node-0")
+    lab_node.run(["sleep", "2.5"])
+    lab_node.run(["sh", "-c", "echo 'except-interface=cilium_*' >> /etc/dnsmasq.d/10-interfaces.conf"])
+    healed.record.faults.setdefault("node-0", []).append("a line was added by hand")
+    found = judged()
+    waiting, stale = found["node-0", "DNSMASQ-001"], found["node-0", "DNSMASQ-004"]
+    assert waiting["status"] == Status.WARN
+    assert "will cut off pod" in waiting["sentence"] and "10-interfaces.conf" in waiting["sentence"]
+    assert stale["status"] == Status.WARN
+    assert "/etc/dnsmasq.d/10-interfaces.conf" in stale["sentence"]
+    assert others_pass(found, "DNSMASQ-001", "DNSMASQ-004")
+
+
+def test_002_names_file_and_line(judged: Judged, healed: Lab) -> None:
+    healed.inject("dnsmasq-unparsable", "node-0")
+    found = judged()
+    finding = found["node-0", "DNSMASQ-002"]
+    assert finding["status"] == Status.FAIL
+    assert finding["sentence"].startswith("/etc/dnsmasq.d/30-zones.conf:")
+    assert "its next restart would be an outage" in finding["sentence"]
+    assert found["node-0", "DNSMASQ-001"]["status"] == Status.UNKNOWN
+    assert found["node-0", "DNSMASQ-003"]["status"] == Status.WARN
+    assert others_pass(found, "DNSMASQ-001", "DNSMASQ-002", "DNSMASQ-003", "DNSMASQ-004")
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        ("dnsmasq-cannot-start-bind-conflict", "cannot set --bind-interfaces and --bind-dynamic"),
+        ("dnsmasq-cannot-start-port-taken", "Address already in use by systemd-resolve"),
+        ("dnsmasq-cannot-start-unknown-interface", "unknown interface"),
+    ],
+)
+def test_003_says_why_dnsmasq_does_not_start(judged: Judged, healed: Lab, fault: str, why: str) -> None:
+    healed.inject(fault, "node-0")
+    found = judged()
+    finding = found["node-0", "DNSMASQ-003"]
+    assert finding["status"] == Status.FAIL
+    assert "does not run" in finding["sentence"] and why in finding["sentence"]
+    assert found["node-0", "DNSMASQ-001"]["status"] == Status.UNKNOWN
+    assert found["node-0", "DNSMASQ-004"]["status"] == Status.SKIP
+    assert others_pass(found, "DNSMASQ-001", "DNSMASQ-003", "DNSMASQ-004")
+
+
+def test_a_stopped_dnsmasq_is_not_overlooked(judged: Judged, healed: Lab) -> None:
+    lab_node = healed.node("node-0")
+    lab_node.run(["systemctl", "stop", "dnsmasq"])
+    try:
+        finding = judged()["node-0", "DNSMASQ-003"]
+    finally:
+        lab_node.run(["systemctl", "start", "dnsmasq"])
+    assert finding["status"] == Status.FAIL
+    assert "does not run" in finding["sentence"]

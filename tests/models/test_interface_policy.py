@@ -1,0 +1,269 @@
+"""Which edit is planned, and what is refused: on the recorded snapshots of two healthy lab nodes, bent as needed."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from facts.dnsmasq import Instance
+from facts.dnsmasq_options import Option, read_options
+from facts.routes import Route
+from facts.snapshot import Snapshot
+from models import node
+from models.dnsmasq_config import Binding
+from models.dnsmasq_edits import with_text
+from models.interface_policy import POLICIES, Plan, Refused, Wanted, plan
+
+FLEET = Path(__file__).parent.parent / "fixtures" / "fleet.json"
+VIP = "172.25.4.1"
+K8S = "/etc/dnsmasq.d/k8s.conf"
+INTERFACES = "/etc/dnsmasq.d/10-interfaces.conf"
+DEFAULTS = "/etc/default/dnsmasq"
+
+
+class Bent:
+    """A fleet whose node-0 has other files, another command line or another network."""
+
+    def __init__(self) -> None:
+        self.fleet = cast(dict[str, Snapshot], json.loads(FLEET.read_text()))
+        self.snapshot = self.fleet["node-0"]
+        self.dnsmasq = self.snapshot["dnsmasq"]["value"]
+
+    @property
+    def instance(self) -> Instance:
+        return self.dnsmasq["instances"][0]
+
+    def configured(self, files: dict[str, str], argv: Sequence[str] = ()) -> Bent:
+        """Files as given; every other one of the conf-dir empty."""
+        empty = {path: "" for path in self.dnsmasq["files"] if path.startswith("/etc/dnsmasq.")}
+        texts = {path: text for path, text in (empty | files).items() if self._is_file(path) or path in files}
+        self.dnsmasq["files"] = with_text(self.dnsmasq["files"], texts)
+        if argv:
+            self.instance["argv"] = list(argv)
+        self.instance["options"], self.instance["files"] = read_options(self.instance["argv"], self.dnsmasq["files"])
+        return self
+
+    def _is_file(self, path: str) -> bool:
+        return path in self.dnsmasq["files"] and self.dnsmasq["files"][path]["kind"] == "file"
+
+    def without_stub(self) -> Bent:
+        """systemd-resolved does not listen, and the node asks the VIP itself: wildcard mode can start."""
+        resolv_conf = self.snapshot["resolv_conf"]["value"]
+        assert resolv_conf is not None
+        resolv_conf["nameservers"] = [VIP]
+        sockets = self.snapshot["sockets"]["value"]
+        self.snapshot["sockets"]["value"] = [s for s in sockets if not s["process"].startswith("systemd-resolve")]
+        return self
+
+    def with_endpoint_routes(self) -> Bent:
+        """Pods arrive on links of their own, which have no IPv4 address."""
+        routing = self.snapshot["routes"]["value"]
+        assert routing is not None
+        for pod in self.snapshot["pods"]["value"]:
+            for address in pod["addresses"]:
+                copied = {**routing["main"][0], "destination": f"{address}/32", "interface": "lxc1234", "gateway": ""}
+                routing["main"].append(cast(Route, copied))
+        link = copy.deepcopy(next(i for i in self.snapshot["interfaces"]["value"] if i["name"].startswith("lxc")))
+        link["name"] = "lxc1234"
+        self.snapshot["interfaces"]["value"].append(link)
+        return self
+
+    def planned(self, policy: str = "except-lo", vip: str = VIP) -> Plan | None:
+        needs = node.needs("node-0", self.fleet, vip)
+        arrivals = tuple(sorted({need.query.arrival for need in needs} - {"lo"}))
+        wanted = Wanted(policy, arrivals, ("virbr*", "lxcbr*"))
+        host = node.host(self.snapshot, self.instance["pid"])
+        return plan(self.dnsmasq, self.instance, host, needs, wanted, lambda lines: "".join(f"{x}\n" for x in lines))
+
+
+def edits(planned: Plan | None) -> dict[str, str]:
+    assert planned is not None
+    return {edit.path: edit.after for edit in planned.edits}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_healthy_node_is_left_alone(policy: str) -> None:
+    assert Bent().planned(policy) is None
+
+
+@pytest.mark.parametrize(
+    ("policy", "added"),
+    [
+        ("except-lo", "except-interface=lo\n"),
+        ("bind-dynamic", "except-interface=virbr*\nexcept-interface=lxcbr*\n"),
+        ("named", "interface=bond0\ninterface=cilium_host\n"),
+    ],
+)
+def test_the_offending_line_becomes_a_comment_and_the_policy_a_file(policy: str, added: str) -> None:
+    text = "# a\nbind-dynamic\nexcept-interface=cilium_*\ndomain-needed\n"
+    planned = Bent().configured({K8S: text}).planned(policy)
+    assert edits(planned) == {
+        K8S: "# a\nbind-dynamic\n#dnsmend: except-interface=cilium_*\ndomain-needed\n",
+        "/etc/dnsmasq.d/dnsmend.conf": added,
+    }
+    assert planned is not None
+    assert "except-interface=cilium_* (/etc/dnsmasq.d/k8s.conf:3)" in planned.because
+    assert not planned.after.lost() and planned.after.start.started
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("mode", ["bind-dynamic", "bind-interfaces"])
+def test_local_service_never_takes_over(policy: str, mode: str) -> None:
+    """Deleting the last except-interface would switch local-service on, which rejects pods."""
+    bent = Bent().configured({K8S: f"{mode}\nexcept-interface=cilium_*\ninterface=bond1\n"})
+    planned = bent.planned(policy)
+    assert planned is not None
+    assert planned.after.configuration.local_service is None
+    only_deleted: list[Option] = [option for option in bent.instance["options"] if option["name"] == "local-service"]
+    assert only_deleted, "the command line has --local-service, as Debian's unit gives it"
+
+
+def test_only_the_harmful_part_of_a_list_goes() -> None:
+    planned = Bent().configured({K8S: "bind-dynamic\nexcept-interface=docker0, cilium_*,virbr*  # CNI\n"}).planned()
+    assert edits(planned)[K8S] == (
+        "bind-dynamic\n"
+        "except-interface=docker0,virbr*  #dnsmend: was except-interface=docker0, cilium_*,virbr*  # CNI\n"
+    )
+
+
+def test_line_ends_and_other_lines_stay() -> None:
+    planned = Bent().configured({K8S: "bind-dynamic\r\nexcept-interface=cilium_*\r\ncache-size=5\r\n"}).planned()
+    assert edits(planned)[K8S] == "bind-dynamic\r\n#dnsmend: except-interface=cilium_*\r\ncache-size=5\r\n"
+
+
+def test_every_offending_line_goes_in_whichever_file() -> None:
+    files = {
+        K8S: "bind-dynamic\nexcept-interface=cilium_host\n",
+        INTERFACES: "interface=bond0\nlisten-address=127.0.0.1\n",
+    }
+    after = edits(Bent().configured(files).planned())
+    assert after[K8S] == "bind-dynamic\n#dnsmend: except-interface=cilium_host\n"
+    assert after[INTERFACES] == "#dnsmend: interface=bond0\n#dnsmend: listen-address=127.0.0.1\n"
+
+
+def test_named_adds_names_to_those_that_are_there() -> None:
+    after = edits(Bent().configured({INTERFACES: "bind-dynamic\ninterface=bond0\n"}).planned("named"))
+    assert after == {"/etc/dnsmasq.d/dnsmend.conf": "interface=bond0\ninterface=cilium_host\n"}
+
+
+@pytest.mark.parametrize(
+    ("defaults", "argument", "left"),
+    [
+        ('DNSMASQ_EXCEPT="cilium_*"', ["-I", "cilium_*"], '#dnsmend: DNSMASQ_EXCEPT="cilium_*"'),
+        (
+            'DNSMASQ_EXCEPT="lxc* cilium_*"',
+            ["-I", "lxc*", "-I", "cilium_*"],
+            "DNSMASQ_EXCEPT='lxc*'  #dnsmend: was DNSMASQ_EXCEPT=\"lxc* cilium_*\"",
+        ),
+        (
+            'DNSMASQ_OPTS="--except-interface=cilium_* --cache-size=5"',
+            ["--except-interface=cilium_*", "--cache-size=5"],
+            'DNSMASQ_OPTS=--cache-size=5  #dnsmend: was DNSMASQ_OPTS="--except-interface=cilium_* --cache-size=5"',
+        ),
+    ],
+)
+def test_the_command_line_is_edited_where_it_comes_from(defaults: str, argument: list[str], left: str) -> None:
+    bent = Bent()
+    argv = [*bent.instance["argv"][:-1], *argument, "--local-service"]
+    planned = bent.configured({K8S: "bind-dynamic\n", DEFAULTS: f"# a\n{defaults}\n"}, argv).planned()
+    assert edits(planned)[DEFAULTS] == f"# a\n{left}\n"
+    assert planned is not None
+    assert "cilium_*" not in " ".join(planned.argv)
+
+
+def test_a_command_line_that_comes_from_elsewhere_is_refused() -> None:
+    bent = Bent()
+    argv = [*bent.instance["argv"], "--except-interface=cilium_*"]
+    with pytest.raises(Refused, match=r"no variable holds --except-interface=cilium_\*"):
+        bent.configured({K8S: "bind-dynamic\n", DEFAULTS: "# nothing\n"}, argv).planned()
+
+
+def test_without_a_conf_dir_the_policy_goes_into_the_file_that_is_read() -> None:
+    argv = ["/usr/sbin/dnsmasq", "-C", K8S, "--local-service"]
+    bent = Bent().configured({K8S: "bind-dynamic\nexcept-interface=cilium_*"}, argv)
+    assert edits(bent.planned()) == {
+        K8S: (
+            "bind-dynamic\n#dnsmend: except-interface=cilium_*\n#dnsmend: begin\nexcept-interface=lo\n#dnsmend: end\n"
+        )
+    }
+
+
+def test_wildcard_beside_the_stub_gets_a_bind_mode() -> None:
+    planned = Bent().configured({K8S: "except-interface=cilium_*\n"}).planned()
+    assert planned is not None
+    assert "does not start" in planned.because and "systemd-resolve" in planned.because
+    assert edits(planned)["/etc/dnsmasq.d/dnsmend.conf"] == "bind-dynamic\nexcept-interface=lo\n"
+    kept = Bent().without_stub().configured({K8S: "except-interface=cilium_*\n"}).planned()
+    assert edits(kept)["/etc/dnsmasq.d/dnsmend.conf"] == "except-interface=lo\n"
+
+
+def test_bind_dynamic_takes_bind_interfaces_out() -> None:
+    after = edits(Bent().configured({K8S: "bind-interfaces\n"}).planned("bind-dynamic"))
+    assert after[K8S] == "#dnsmend: bind-interfaces\n"
+    assert after["/etc/dnsmasq.d/dnsmend.conf"].startswith("bind-dynamic\n")
+
+
+def test_two_bind_modes_become_one() -> None:
+    planned = Bent().configured({K8S: "bind-dynamic\nexcept-interface=lo\n", INTERFACES: "bind-interfaces\n"}).planned()
+    assert planned is not None
+    assert planned.after.configuration.binding in (Binding.DYNAMIC, Binding.INTERFACES)
+    assert planned.after.start.started
+
+
+def test_endpoint_routes_need_bind_interfaces() -> None:
+    """TCP from an interface without an IPv4 address is served with bind-interfaces only."""
+    bent = Bent().with_endpoint_routes().configured({K8S: "bind-dynamic\nexcept-interface=lxc*\n"})
+    after = edits(bent.planned("except-lo"))
+    assert after[K8S].startswith("#dnsmend: bind-dynamic\n")
+    assert after["/etc/dnsmasq.d/dnsmend.conf"] == "bind-interfaces\nexcept-interface=lo\n"
+    with pytest.raises(Refused, match="policy bind-dynamic: .*TCP would not be answered.*no IPv4 address"):
+        bent.planned("bind-dynamic")
+
+
+def test_a_host_that_asks_its_own_loopback_is_not_cut_off() -> None:
+    bent = Bent().without_stub().configured({K8S: "bind-dynamic\nexcept-interface=cilium_*\n"})
+    resolv_conf = bent.snapshot["resolv_conf"]["value"]
+    assert resolv_conf is not None
+    resolv_conf["nameservers"] = ["127.0.0.1"]
+    with pytest.raises(Refused, match=r"the host itself -> 127.0.0.1 UDP is answered now and would not be any more"):
+        bent.planned("except-lo")
+    assert bent.planned("named") is not None
+    assert bent.planned("bind-dynamic") is not None
+
+
+def test_what_cannot_be_read_is_refused_with_file_and_line() -> None:
+    bent = Bent()
+    bent.instance["error"] = {"message": "bad option at line 3 of /etc/dnsmasq.d/x.conf", "file": "x", "line": 3}
+    with pytest.raises(Refused, match=r"would not start again: bad option at line 3 of /etc/dnsmasq.d/x.conf"):
+        bent.planned()
+
+
+def test_what_no_unit_starts_is_refused() -> None:
+    bent = Bent().configured({K8S: "bind-dynamic\nexcept-interface=cilium_*\n"})
+    bent.instance["unit"] = "session-3.scope"
+    with pytest.raises(Refused, match="nothing can restart it"):
+        bent.planned()
+
+
+def test_auth_server_is_not_ours_to_take_out() -> None:
+    with pytest.raises(Refused):
+        Bent().configured({K8S: "bind-dynamic\nauth-server=ns.example.com,bond0\n"}).planned()
+
+
+def test_the_vip_is_what_the_nodes_ask_and_own() -> None:
+    bent = Bent()
+    assert node.vips(bent.fleet, None) == {"node-0": ("172.25.4.1",), "node-1": ("172.25.4.2",)}
+    assert node.vips(bent.fleet, ["172.25.4.10"]) == {"node-0": ("172.25.4.10",), "node-1": ()}
+
+
+def test_a_vip_that_another_program_holds_is_not_ours() -> None:
+    bent = Bent()
+    for socket in bent.snapshot["sockets"]["value"]:
+        if socket["address"] == VIP:
+            socket["process"] = "named"
+    assert node.vips(bent.fleet, None)["node-0"] == ()

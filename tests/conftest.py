@@ -68,7 +68,7 @@ def pyinfra() -> Run:
 
 @pytest.fixture
 def reached_all(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Host]]:
-    """Every node of the lab over ssh with sudo and the project's policy, as a deploy has it; in the inventory's order."""
+    """Every node of the lab over ssh, with sudo and the project's policy, as a deploy has it."""
     monkeypatch.chdir(ROOT)
     state = State(check_for_changes=False)
     with ctx_state.use(state):

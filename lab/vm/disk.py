@@ -27,8 +27,6 @@ _KERNEL = (
     'cd /; rm -r "$1/kernel"; chroot "$1" depmod "$(ls "$1/lib/modules")"'
 )
 
-_MASKED = "qemu-guest-agent.service systemd-networkd.service"
-
 # The lab's own questions are asked with a copy: a node whose tools are taken away can still be judged.
 TOOLS = "/usr/local/lib/lab"
 _KEEP_TOOLS = f'install -D "$1/usr/bin/dig" "$1{TOOLS}/dig"'
@@ -38,6 +36,7 @@ _MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_
 _SIZE_MIB = 2048
 
 _INIT = Path(__file__).with_name("init.sh")
+_AGENT_UNIT = Path(__file__).with_name("qemu-guest-agent.service")
 
 # $1 root, $2 where the three files go. Run in a copy-on-write mount of the root: the cached one stays as it is.
 _MAKE = """
@@ -58,6 +57,8 @@ rm -r "$tree"
 cp "$root/boot/vmlinuz-$version" "$2/kernel"
 mkdir -p "$root/usr/local/bin"
 for program in $5; do cp "$program" "$root/usr/local/bin/"; done
+cp "$7" "$root/etc/systemd/system/"
+ln -s "/etc/systemd/system/${7##*/}" "$root/etc/systemd/system/multi-user.target.wants/"
 mke2fs -q -t ext4 -O ^has_journal -m 0 -d "$root" "$2/disk" "$6M"
 """
 
@@ -90,9 +91,9 @@ def ensure(programs: tuple[Path, ...], hooks: tuple[str, ...]) -> Disk:
     `programs` are in its /usr/local/bin; `hooks` are shell commands with the root's path in `$1`.
     """
     packages = (*NODE.packages, "qemu-guest-agent", "busybox-static")
-    own = (_KERNEL, f'chroot "$1" systemctl mask --quiet {_MASKED}', _KEEP_TOOLS)
+    own = (_KERNEL, _KEEP_TOOLS)
     root = image.ensure(Recipe("the virtual machines' root", "vm-root", packages, (*NODE.hooks, *own, *hooks)))
-    parts = (root.name, _MAKE, _INIT.read_text(), *_MODULES, str(_SIZE_MIB), *(str(each) for each in programs))
+    parts = (root.name, _MAKE, _INIT.read_text(), _AGENT_UNIT.read_text(), *_MODULES, str(_SIZE_MIB), *(str(each) for each in programs))
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     found = host.cache_dir() / f"vm-disk-{key}"
     if found.is_dir():
@@ -118,7 +119,7 @@ def _make(root: Path, partial: Path, programs: tuple[Path, ...]) -> None:
     layers = f"lowerdir={root},upperdir={partial / 'upper'},workdir={partial / 'work'}"
     mount = f'mount -t overlay dnsmend-disk -o "{layers}" "{merged}"; exec sh -c "$@"'
     arguments = [str(merged), str(partial / "made"), str(_INIT), " ".join(_MODULES)]
-    arguments += [" ".join(str(each) for each in programs), str(_SIZE_MIB)]
+    arguments += [" ".join(str(each) for each in programs), str(_SIZE_MIB), str(_AGENT_UNIT)]
     # A mount namespace of its own: the mount ends with the script, however that ends.
     host.run(
         ["unshare", "--mount", "--propagation=private", "sh", "-euc", mount, "sh", _MAKE, "sh", *arguments],

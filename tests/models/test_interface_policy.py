@@ -221,7 +221,7 @@ def test_endpoint_routes_need_bind_interfaces() -> None:
     after = edits(bent.planned("except-lo"))
     assert after[K8S].startswith("#dnsmend: bind-dynamic\n")
     assert after["/etc/dnsmasq.d/dnsmend.conf"] == "bind-interfaces\nexcept-interface=lo\n"
-    with pytest.raises(Refused, match="policy bind-dynamic: .*TCP would not be answered.*no IPv4 address"):
+    with pytest.raises(Refused, match=r"policy bind-dynamic: .*TCP would not be answered.*no IPv4 address"):
         bent.planned("bind-dynamic")
 
 

@@ -10,6 +10,7 @@ from pyinfra.api.state import State
 
 from deploys import policy as policies
 from facts import snapshot
+from models import node
 from models.interface_policy import Refused
 from operations import dnsmasq
 from operations.wave import Wave, waves
@@ -40,10 +41,18 @@ def of(state: State) -> Rollout:
 def _plan(hosts: list[Host], fleet: dict[str, snapshot.Snapshot | None]) -> Rollout:
     changes: dict[str, list[dnsmasq.Change]] = {}
     refusals: list[str] = []
+    served = node.vips(fleet, policies.of(hosts[0]).dns_vips)
     for host in hosts:
         policy = policies.of(host)
         try:
-            changes[host.name] = dnsmasq.changes(host.name, fleet, **policies.dnsmasq_arguments(policy))
+            changes[host.name] = dnsmasq.changes(
+                host.name,
+                fleet,
+                policy=policy.dnsmasq_interface_policy,
+                interfaces=policy.dnsmasq_interfaces,
+                foreign=policy.dnsmasq_foreign_interfaces,
+                served=served[host.name],
+            )
         except Refused as refusal:
             refusals.append(f"{host.name}: {refusal}")
     if refusals:

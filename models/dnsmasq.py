@@ -7,6 +7,7 @@ Source: `receive_query` and `tcp_request` in src/forward.c, `check_dns_listeners
 rules are the same from 2.75 to 2.92.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from ipaddress import ip_address
@@ -30,6 +31,7 @@ __all__ = [
     "Start",
     "Verdict",
     "answer",
+    "answers",
     "configuration",
     "starts",
 ]
@@ -104,21 +106,36 @@ def answer(config: Configuration, host: Host, query: Query, started: Start | Non
       come since: bind-interfaces has no sockets for them. Without it dnsmasq is taken to have started just now.
     """
     start = started or starts(config, host)
+    sockets = listening_now(config, host) if started and config.binding is Binding.DYNAMIC else start.sockets
+    return _answer(config, host, query, start, sockets, records(config, host))
+
+
+def answers(config: Configuration, host: Host, queries: Iterable[Query], start: Start) -> list[Verdict]:
+    """What becomes of many queries, dnsmasq having started just now: `start` is `starts(config, host)`."""
+    served = records(config, host)
+    return [_answer(config, host, query, start, start.sockets, served) for query in queries]
+
+
+def _answer(
+    config: Configuration,
+    host: Host,
+    query: Query,
+    start: Start,
+    sockets: tuple[Socket, ...],
+    served: tuple[Record, ...],
+) -> Verdict:
     if not start.started:
         return Verdict(Outcome.NOT_STARTED, f"dnsmasq does not start: {start.because}", start.culprits)
     if query.port != config.port:
         return _other_port(config, query)
     if not host.is_local(query.destination):
         return Verdict(Outcome.TIMEOUT, f"No interface of the host has {query.destination}.")
-    sockets = start.sockets
-    if started and config.binding is Binding.DYNAMIC:
-        sockets = listening_now(config, host)
     socket = _socket_for(sockets, query)
     if socket is None:
         return _no_socket(config, host, query)
     if query.protocol == "udp":
-        return _udp(config, host, query, socket)
-    return _tcp(config, host, query)
+        return _udp(config, host, query, socket, served)
+    return _tcp(config, host, query, served)
 
 
 def _other_port(config: Configuration, query: Query) -> Verdict:
@@ -156,11 +173,10 @@ def _no_socket(config: Configuration, host: Host, query: Query) -> Verdict:
     return Verdict(Outcome.REFUSED, because, (config.bind_interfaces,))
 
 
-def _udp(config: Configuration, host: Host, query: Query, socket: Socket) -> Verdict:
+def _udp(config: Configuration, host: Host, query: Query, socket: Socket, served: tuple[Record, ...]) -> Verdict:
     foreign = _not_local(config, host, query)
     if foreign:
         return replace(foreign, outcome=Outcome.TIMEOUT)
-    served = records(config, host)
     if config.binding is Binding.INTERFACES and query.destination.version == 4:
         replies_from = query.reply_from or host.source_towards(query.source, query.arrival)
         if socket.ip.is_unspecified and replies_from != query.destination:
@@ -178,8 +194,7 @@ def _udp(config: Configuration, host: Host, query: Query, socket: Socket) -> Ver
     return Verdict(Outcome.TIMEOUT, _arrives(query, found), found.culprits)
 
 
-def _tcp(config: Configuration, host: Host, query: Query) -> Verdict:
-    served = records(config, host)
+def _tcp(config: Configuration, host: Host, query: Query, served: tuple[Record, ...]) -> Verdict:
     if config.binding is not Binding.INTERFACES:
         family = [record for record in served if record.address.ip.version == query.destination.version]
         arrived = [record for record in family if record.address.interface == query.arrival]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from facts.dnsmasq_options import Option
-from models.dnsmasq import Outcome, Query, Start, Verdict, answer, starts
+from models.dnsmasq import Outcome, Query, Start, Verdict, answers, starts
 from models.dnsmasq_config import Configuration, configuration
 from models.host import Host
 
@@ -53,4 +53,6 @@ def forecast(options: Sequence[Option], host: Host, needs: Iterable[Need]) -> Fo
     """What dnsmasq would do with these options, started now on this host."""
     config = configuration(options)
     start = starts(config, host)
-    return Forecast(config, start, tuple((need, answer(config, host, need.query)) for need in needs))
+    asked = tuple(needs)
+    verdicts = answers(config, host, (need.query for need in asked), start)
+    return Forecast(config, start, tuple(zip(asked, verdicts, strict=True)))

@@ -23,7 +23,9 @@ _SERVICE_INTERFACES = ("kube-ipvs0", "nodelocaldns")
 #: Containers that no kubelet runs: they are not promised an answer, they only must not lose one.
 _NOT_KUBERNETES = re.compile(r"/(docker|libpod|machine\.slice|lxc)[-./]")
 #: Other nodes, and pods on other nodes, that one node's dnsmasq is judged by, at most.
-_NEIGHBOURS = 20
+_NEIGHBOURS = 5
+#: Nodes of the fleet among which they are sought: a thousand nodes must not be compared with a thousand.
+_LOOKED_AT = 200
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def host(snapshot: Snapshot, without: int = 0) -> Host:
 
 
 def vips(fleet: Mapping[str, Snapshot | None], given: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
-    """Per node, its own addresses on which dnsmasq serves others.
+    """Per node, its own addresses on which dnsmasq serves others. A node that could not be read has none.
 
     + given: the addresses, where the policy names them. Otherwise: what resolv.conf, systemd-resolved or a pod of any
       node names as its server, is an address of this node, and is not held by another program than dnsmasq
@@ -170,7 +172,7 @@ def _neighbours(
 ) -> Iterable[tuple[str, str, str]]:
     """Other nodes in the address's subnet, or any neighbour there; then pods of other nodes, by the route to them."""
     owner = node.owner(ip_address(vip))
-    others = {other: snapshot for other, snapshot in fleet.items() if snapshot and other != name}
+    others = {other: snapshot for other, snapshot in islice(fleet.items(), _LOOKED_AT) if snapshot and other != name}
     networks = [
         address.ip.network
         for address in node.addresses

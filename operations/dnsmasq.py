@@ -70,11 +70,13 @@ def changes(
     policy: str,
     interfaces: Sequence[str] | None = None,
     foreign: Sequence[str] = (),
-    vips: Sequence[str] | None = None,
+    served: Sequence[str],
 ) -> list[Change]:
     """What the policy needs on one node, worked out without touching it; empty where everybody is answered.
 
-    Raises Refused with the reason. See `interface_policy` for the arguments.
+    + served: the node's own addresses that serve DNS, see `models.node.vips`
+
+    Raises Refused with the reason. See `interface_policy` for the other arguments.
     """
     read = fleet[name]
     if read is None:
@@ -83,13 +85,13 @@ def changes(
         reading = read[what]
         if reading["state"] not in ("value", "empty"):
             raise Refused(f"its {what} are not known: {reading['state']}: {reading['detail']}")
-    served: dict[int, tuple[Instance, list[str]]] = {}
-    for vip in node.vips(fleet, vips)[name]:
+    by_instance: dict[int, tuple[Instance, list[str]]] = {}
+    for vip in served:
         instance = node.serving(read, vip)
         if instance:
-            served.setdefault(instance["pid"], (instance, []))[1].append(vip)
+            by_instance.setdefault(instance["pid"], (instance, []))[1].append(vip)
     found: list[Change] = []
-    for number, (instance, addresses) in enumerate(served.values(), 1):
+    for number, (instance, addresses) in enumerate(by_instance.values(), 1):
         needs = [need for vip in addresses for need in node.needs(name, fleet, vip)]
         wanted = Wanted(policy, tuple(interfaces or _arrivals(needs)), tuple(foreign))
         planned = plan(
@@ -150,7 +152,8 @@ def interface_policy(
         snapshot.forget(host)
     fleet = snapshot.fleet(snapshot.active(host.state.inventory))
     try:
-        found = changes(host.name, fleet, policy=policy, interfaces=interfaces, foreign=foreign, vips=vips)
+        served = node.vips(fleet, vips)[host.name]
+        found = changes(host.name, fleet, policy=policy, interfaces=interfaces, foreign=foreign, served=served)
     except Refused as reason:
         yield refusal(f"refused: {reason}")
         return

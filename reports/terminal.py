@@ -24,7 +24,7 @@ _WORST = [Status.SKIP, Status.PASS, Status.WARN, Status.UNKNOWN, Status.FAIL]
 
 def progress(sentence: str) -> None:
     """Say what is being done."""
-    Console(stderr=True, highlight=False).print(f"--> {escape(sentence)} ...")
+    Console(stderr=True, highlight=False).print(f"--> {escape(sentence)}")
 
 
 def report(findings: Sequence[Finding], console: Console | None = None) -> None:

@@ -44,6 +44,15 @@ def test_an_unreachable_node_is_not_well_and_does_not_hide_the_others(healed: La
         node.run(["systemctl", "start", "ssh.service"])
 
 
+def test_a_fleet_in_which_nothing_serves_dns_is_not_proven(healed: Lab, pyinfra: Run) -> None:
+    nobody = ["--data", 'dns_vips=["192.0.2.1"]']
+    done = pyinfra("-y", "inventory", "deploys/diagnose.py", *nobody)
+    assert done.returncode == Exit.NOT_WELL
+    assert "nothing was proven: no address of these nodes serves DNS" in done.stderr
+    assert pyinfra("-y", "inventory", "deploys/verify.py", *nobody).returncode == Exit.NOT_WELL
+    assert pyinfra("inventory", "deploys/fix_dns.py", "-y", *nobody).returncode == Exit.WELL
+
+
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [

@@ -10,6 +10,7 @@ import pytest
 from facts import snapshot
 from lab.api import Lab
 from lab.places import Node
+from models import node
 from operations import dnsmasq
 from tests.conftest import ROOT, Run
 from tests.deploys.nodes import dnsmasq_start, served, state
@@ -161,7 +162,8 @@ def test_undo_leaves_a_file_alone_that_was_edited_since(healed: Lab, pyinfra: Ru
 
 def planned_change(pyinfra_host: object, policy: str = "except-lo") -> dnsmasq.Change:
     fleet = snapshot.fleet([pyinfra_host])  # type: ignore[list-item]
-    (change,) = dnsmasq.changes("node-0", fleet, policy=policy)
+    served = node.vips(fleet, None)["node-0"]
+    (change,) = dnsmasq.changes("node-0", fleet, policy=policy, served=served)
     return change
 
 

@@ -1,0 +1,1 @@
+"""Measure: how long things take, side by side. Never a test."""

@@ -53,6 +53,6 @@ if host.name == hosts[0].name:
     ]
     terminal.report(findings)
     if not any(vips.values()):
-        terminal.progress("nothing was proven: no address of these nodes serves DNS (see dns_vips in group_data/all.py)")
+        terminal.progress("nothing was proven: no address of these nodes serves DNS (dns_vips in group_data/all.py)")
     well = all(finding["status"] not in (Status.FAIL, Status.UNKNOWN) for finding in findings)
     sys.exit(Exit.WELL if well and any(vips.values()) else Exit.NOT_WELL)

@@ -13,7 +13,7 @@ from facts.interfaces import Address as InterfaceAddress
 from facts.interfaces import Interface
 from facts.routes import outgoing
 from facts.snapshot import Snapshot
-from models.dnsmasq import Query
+from models.dnsmasq import Query, configuration, starts
 from models.host import Address, Host, Listener
 from models.needs import Need
 
@@ -130,6 +130,17 @@ def serving(snapshot: Snapshot, vip: str) -> Instance | None:
                     if instance["pid"] in pids:
                         return instance
     return next((instance for instance in instances if instance["unit"] == "dnsmasq.service"), None)
+
+
+def not_listening(snapshot: Snapshot, instance: Instance) -> list[str]:
+    """The sockets that a running dnsmasq should have by its configuration and has not: "tcp 172.26.2.58:53"."""
+    expected = starts(configuration(instance["options"]), host(snapshot, instance["pid"])).sockets
+    held = {
+        (socket["protocol"], socket["address"], socket["port"])
+        for socket in snapshot["sockets"]["value"]
+        if any(owner["pid"] == instance["pid"] for owner in socket["owners"] or [])
+    }
+    return [str(socket) for socket in expected if (socket.protocol, str(socket.ip), socket.port) not in held]
 
 
 def askers(snapshot: Snapshot) -> list[Asker]:

@@ -41,7 +41,8 @@ def dns_answers(
     + pods: pods that are asked from, at most
     + run: the run whose change is confirmed
 
-    In the prepare phase, and in a dry run, nothing is asked.
+    After a change dnsmasq must also listen where its configuration says, on cilium_host's address with bind-interfaces
+    and bind-dynamic for one. In the prepare phase, and in a dry run, nothing is asked.
 
     **Example:**
 
@@ -73,6 +74,8 @@ def dns_answers(
         for index, result in zip(again, repeated, strict=False):
             results[index] = result
     problems, remarks = judge(results)
+    if changed:
+        problems = [*_not_listening(read, served), *problems]
     runs.record(
         run, host.name, "asked", answers={asked(result): summary(result) for result in results}, proven=not problems
     )
@@ -89,6 +92,15 @@ def dns_answers(
             yield StringCommand("sh", "-c", QuoteString(confirm), "-", QuoteString(directory), QuoteString(timer))
     elif results:
         host.noop(f"{len(results)} probes, each answered {tries}/{tries}")
+
+
+def _not_listening(read: snapshot.Snapshot, served: Sequence[str]) -> list[str]:
+    """What the changed dnsmasq should listen on by its configuration and does not."""
+    if read["sockets"]["state"] != "value" or read["dnsmasq"]["state"] != "value":
+        return ["whether dnsmasq listens could not be read after the change"]
+    instances = [instance for vip in served if (instance := node.serving(read, vip))]
+    missing = dict.fromkeys(socket for instance in instances for socket in node.not_listening(read, instance))
+    return [f"dnsmasq does not listen on {', '.join(missing)}"] if missing else []
 
 
 def judge(results: Sequence[Result]) -> tuple[list[str], list[str]]:

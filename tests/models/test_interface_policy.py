@@ -267,3 +267,11 @@ def test_a_vip_that_another_program_holds_is_not_ours() -> None:
         if socket["address"] == VIP:
             socket["process"] = "named"
     assert node.vips(bent.fleet, None)["node-0"] == ()
+
+
+def test_a_socket_that_should_be_there_is_missed() -> None:
+    bent = Bent()
+    assert node.not_listening(bent.snapshot, bent.instance) == []
+    sockets = bent.snapshot["sockets"]["value"]
+    bent.snapshot["sockets"]["value"] = [s for s in sockets if (s["protocol"], s["address"]) != ("tcp", "172.26.2.58")]
+    assert node.not_listening(bent.snapshot, bent.instance) == ["tcp 172.26.2.58:53"]

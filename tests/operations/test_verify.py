@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from operations.verify import judge
-from probes.probe import HOST, Outcome, Result, Source, pod, probe
+from probes.probe import HOST, Outcome, Result, Source, Try, pod, probe
 
 POD = pod("pod 172.26.2.145", 7)
 
@@ -15,8 +15,10 @@ POD = pod("pod 172.26.2.145", 7)
 def result(source: Source, protocol: Literal["udp", "tcp"], own: bool, *outcomes: Outcome) -> Result:
     asked = probe("172.25.4.1", "version.bind" if own else "example.com", rdclass="CH" if own else "IN", source=source)
     asked["protocol"] = protocol
-    tries = [{"outcome": outcome, "rtt_ms": None, "rcode": None, "answers": [], "detail": ""} for outcome in outcomes]
-    return {"probe": asked, "carrier": "python3", "tries": tries}  # type: ignore[typeddict-item]
+    tries: list[Try] = [
+        {"outcome": outcome, "rtt_ms": None, "rcode": None, "answers": [], "detail": ""} for outcome in outcomes
+    ]
+    return {"probe": asked, "carrier": "python3", "tries": tries}
 
 
 def test_all_answered_is_proven() -> None:

@@ -1,6 +1,7 @@
 """A node's network as far as it decides what a server on it can bind and what reaches it."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -13,6 +14,11 @@ from ipaddress import (
 )
 
 IP = IPv4Address | IPv6Address
+
+# Cilium, Calico, flannel, the bridge plugin, Weave, Antrea, OVN, cloud CNIs, kube-proxy, docker and libvirt.
+_MADE_LATER = re.compile(
+    r"cilium_|lxc|cali|tunl|vxlan|flannel|cni|veth|weave|antrea|ovn|genev|azv|gke|eni|kube-|nodelocaldns|docker|br-|virbr"
+)
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,14 @@ class Host:
     loopbacks: frozenset[str] = frozenset({"lo"})
     nonlocal_bind: bool = False
     nonlocal_bind6: bool = False
+
+    def at_boot(self) -> "Host":
+        """The node before a container network or a hypervisor has made its interfaces: what a start at boot meets."""
+        return replace(
+            self,
+            interfaces=frozenset(name for name in self.interfaces if not _MADE_LATER.match(name)),
+            addresses=tuple(address for address in self.addresses if not _MADE_LATER.match(address.interface)),
+        )
 
     def owner(self, ip: IP) -> Address | None:
         """The address record of `ip`; None if no interface has it."""

@@ -14,6 +14,7 @@ from facts.dnsmasq import Dnsmasq, Instance
 from facts.dnsmasq_lines import split_value
 from facts.dnsmasq_options import CannotTell, ConfigError, NeedsFile, Option, read_options
 from facts.dnsmasq_unit import DEFAULTS
+from models.dnsmasq import starts
 from models.dnsmasq_config import Binding, Name
 from models.dnsmasq_edits import (
     MANAGED,
@@ -168,6 +169,9 @@ class _Change:
     def _problem(self, after: Forecast) -> _Problem | None:
         if not after.start.started:
             return _Problem(f"dnsmasq would not start: {after.start.because}", after.start.culprits)
+        at_boot = starts(after.configuration, self.host.at_boot())
+        if not at_boot.started and starts(self.before.configuration, self.host.at_boot()).started:
+            return _Problem(f"dnsmasq would not start at boot, before the pods' network is there: {at_boot.because}")
         for need, verdict in after.verdicts:
             if is_answered(verdict):
                 continue

@@ -275,3 +275,20 @@ def test_a_socket_that_should_be_there_is_missed() -> None:
     sockets = bent.snapshot["sockets"]["value"]
     bent.snapshot["sockets"]["value"] = [s for s in sockets if (s["protocol"], s["address"]) != ("tcp", "172.26.2.58")]
     assert node.not_listening(bent.snapshot, bent.instance) == ["tcp 172.26.2.58:53"]
+
+
+def test_names_that_come_with_the_pods_network_do_not_keep_dnsmasq_from_starting_at_boot() -> None:
+    """bind-interfaces ends with "unknown interface" where cilium_host is not there yet; bind-dynamic waits for it."""
+    bent = Bent().configured({K8S: "bind-interfaces\n"})
+    planned = bent.planned("named")
+    assert planned is not None
+    assert edits(planned)[K8S] == "#dnsmend: bind-interfaces\n"
+    assert planned.after.configuration.binding is Binding.DYNAMIC
+    endpoint_routes = Bent().with_endpoint_routes().configured({K8S: "bind-dynamic\ninterface=bond0\n"})
+    with pytest.raises(Refused, match="policy named"):
+        endpoint_routes.planned("named")
+
+
+def test_a_start_at_boot_that_fails_already_is_no_reason_to_refuse() -> None:
+    bent = Bent().configured({K8S: "bind-interfaces\ninterface=cilium_host\n"})
+    assert bent.planned("except-lo") is not None

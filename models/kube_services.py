@@ -1,0 +1,159 @@
+"""The cluster's DNS service on a node: its addresses, its real servers, and the rules that take its packets away."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Literal, NamedTuple
+
+from facts.ipvs_lines import Protocol, Server
+from facts.netfilter import Backend, Family
+from facts.netfilter_table import Dnat, dnat_targets
+from facts.snapshot import Snapshot
+from models import kube_backends
+
+Mode = Literal["ipvs", "iptables", "nftables", ""]
+
+#: Per address of a DNS service its ready endpoints ("10.244.0.11:53"), as the EndpointSlices say.
+Endpoints = Mapping[str, Collection[str]]
+
+PROTOCOLS: tuple[Protocol, ...] = ("udp", "tcp")
+
+
+class Way(NamedTuple):
+    """A live rule for a DNS service's address in one backend, and where it sends the query."""
+
+    backend: Backend
+    family: Family
+    dnat: Dnat
+
+
+def mode(snapshot: Snapshot) -> Mode:
+    """kube-proxy's mode: what it says, what it was told, else what it has left on the node; "" for none of these."""
+    proxy = snapshot["kube_proxy"]["value"]
+    said = proxy["mode"] if proxy else ""
+    if said in ("ipvs", "iptables", "nftables"):
+        return said  # type: ignore[return-value]  # mypy narrows no str to literals
+    ipvs = snapshot["ipvs"]["value"]
+    if ipvs and ipvs["device"]:
+        return "ipvs"
+    if {"ip kube-proxy", "ip6 kube-proxy"} & set(snapshot["nft_tables"]["value"]):
+        return "nftables"
+    return "iptables" if any(kube_backends.kube_proxy(snapshot, family) for family in (4, 6)) else ""
+
+
+def replaced(snapshot: Snapshot) -> bool:
+    """Whether Cilium takes the services' packets before kube-proxy's rules see them ("probe": as far as it can)."""
+    proxy = snapshot["kube_proxy"]["value"]
+    cilium = proxy["cilium"] if proxy else None
+    return cilium is not None and cilium["replacement"] in ("true", "strict", "probe", "partial")
+
+
+def known(snapshot: Snapshot | None) -> bool:
+    """Whether the snapshot has what this module reads. One that was recorded without it has not."""
+    return snapshot is not None and all(
+        what in snapshot and snapshot[what]["state"] in ("value", "empty")  # type: ignore[literal-required]
+        for what in ("kube_proxy", "rulesets", "ipvs", "nft_tables", "alternatives")
+    )
+
+
+def vips(fleet: Mapping[str, Snapshot | None], endpoints: Endpoints) -> list[str]:
+    """The addresses of the DNS services: those that the EndpointSlices or any node's kube-proxy know.
+
+    In IPVS mode stale rules know addresses too: there the IPVS table alone is believed.
+    """
+    found = set(endpoints)
+    for snapshot in fleet.values():
+        if snapshot is None or not known(snapshot):
+            continue
+        ipvs = snapshot["ipvs"]["value"]
+        if mode(snapshot) == "ipvs" and ipvs:
+            found |= {one["address"] for one in ipvs["services"] if one["port"] == 53 and one["protocol"] in PROTOCOLS}
+        elif mode(snapshot) == "iptables":
+            found |= {way.dnat["vip"] for way in ways(snapshot) if way.dnat["owner"] == "kube" and way.dnat["vip"]}
+    return sorted(found)
+
+
+def servers(snapshot: Snapshot, vip: str, protocol: str) -> list[Server] | None:
+    """The real servers of a DNS service in IPVS, None where IPVS does not have the service."""
+    ipvs = snapshot["ipvs"]["value"]
+    for service in ipvs["services"] if ipvs else []:
+        if (service["address"], service["port"], service["protocol"]) == (vip, 53, protocol):
+            return service["servers"]
+    return None
+
+
+def end(server: Server) -> str:
+    """`10.244.0.11:53`, `[fd00::11]:53`: as iptables and the EndpointSlices' readers write it."""
+    address = f"[{server['address']}]" if ":" in server["address"] else server["address"]
+    return f"{address}:{server['port']}"
+
+
+def peers(name: str, fleet: Mapping[str, Snapshot | None], vip: str, protocol: str) -> dict[str, set[str]]:
+    """What the other nodes' IPVS tables have as real servers that take new connections, by node."""
+    return {
+        other: {end(server) for server in servers(snapshot, vip, protocol) or [] if server["weight"]}
+        for other, snapshot in fleet.items()
+        if other != name and snapshot is not None and known(snapshot) and mode(snapshot) == "ipvs"
+    }
+
+
+def ways(snapshot: Snapshot) -> list[Way]:
+    """The ways through live NAT rules that DNS queries take, of both backends and families.
+
+    kube-proxy's chains count where a built-in chain leads into them: what no hook reaches takes no packet.
+    """
+    found: list[Way] = []
+    for one in snapshot["rulesets"]["value"]:
+        for table in one["tables"]:
+            if table["name"] != "nat":
+                continue
+            hooked = {rule["target"] for rule in (*table["links"], *table["foreign_jumps"])}
+            found += [
+                Way(one["backend"], one["family"], dnat)
+                for dnat in dnat_targets(table)
+                if dnat["owner"] != "kube" or dnat["entry"]["chain"] in hooked
+            ]
+    return found
+
+
+def targets(name: str, fleet: Mapping[str, Snapshot | None], endpoints: Endpoints, vip: str, protocol: str) -> set[str]:
+    """Where queries for a DNS service ought to go, as far as anything on record says so; empty if nothing does.
+
+    The EndpointSlices, else this node's own kube-proxy (its IPVS table, or its rules in the host's backend), else the
+    other nodes' kube-proxies.
+    """
+    if vip in endpoints:
+        return set(endpoints[vip])
+    own = fleet[name]
+    found = _own_targets(own, vip, protocol) if own is not None else set()
+    if not found:
+        others = (snapshot for other, snapshot in fleet.items() if other != name and snapshot and known(snapshot))
+        found = {target for snapshot in others for target in _own_targets(snapshot, vip, protocol)}
+    return found
+
+
+def _own_targets(snapshot: Snapshot, vip: str, protocol: str) -> set[str]:
+    if mode(snapshot) == "ipvs":
+        return {end(server) for server in servers(snapshot, vip, protocol) or []}
+    if mode(snapshot) != "iptables":
+        return set()
+    return {
+        way.dnat["to"]
+        for way in ways(snapshot)
+        if way.dnat["owner"] == "kube"
+        and (way.dnat["vip"], way.dnat["protocol"]) == (vip, protocol)
+        and way.backend == active(snapshot, way.family)
+    }
+
+
+def active(snapshot: Snapshot, family: Family) -> Backend | None:
+    """The backend that kube-proxy writes to now; None where nothing tells.
+
+    A kube-proxy of the host follows the host's command. Another one is where its rules are, if that is one place; in
+    both it is taken for the host's.
+    """
+    proxy = snapshot["kube_proxy"]["value"]
+    where = kube_backends.kube_proxy(snapshot, family)
+    if len(where) == 1 and not (proxy and kube_backends.follows_host(proxy) and proxy["pid"]):
+        return where[0]
+    return kube_backends.host(snapshot, family) or (where[0] if where else None)

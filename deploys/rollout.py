@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pyinfra import logger
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
@@ -55,6 +56,8 @@ def _plan(hosts: list[Host], fleet: dict[str, snapshot.Snapshot | None]) -> Roll
             )
         except Refused as refusal:
             refusals.append(f"{host.name}: {refusal}")
+    if not any(served.values()):
+        logger.warning("no address of these nodes serves DNS (dns_vips in group_data/all.py): dnsmasq is left alone")
     if refusals:
         others = "Nothing was changed on any node. To go on without such a node: --exclude NODE."
         raise PyinfraError("\n    ".join(["stopped before any change:", *refusals, others]))

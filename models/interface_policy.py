@@ -171,7 +171,8 @@ class _Change:
             return _Problem(f"dnsmasq would not start: {after.start.because}", after.start.culprits)
         at_boot = starts(after.configuration, self.host.at_boot())
         if not at_boot.started and starts(self.before.configuration, self.host.at_boot()).started:
-            return _Problem(f"dnsmasq would not start at boot, before the pods' network is there: {at_boot.because}")
+            sentence = f"dnsmasq would not start at boot, before the pods' network is there: {at_boot.because}"
+            return _Problem(sentence, at_boot.culprits)
         for need, verdict in after.verdicts:
             if is_answered(verdict):
                 continue

@@ -292,3 +292,10 @@ def test_names_that_come_with_the_pods_network_do_not_keep_dnsmasq_from_starting
 def test_a_start_at_boot_that_fails_already_is_no_reason_to_refuse() -> None:
     bent = Bent().configured({K8S: "bind-interfaces\ninterface=cilium_host\n"})
     assert bent.planned("except-lo") is not None
+
+
+def test_a_name_that_comes_late_is_taken_out_where_bind_interfaces_is_needed() -> None:
+    text = "bind-dynamic\ninterface=bond0\ninterface=cilium_host\n"
+    after = edits(Bent().with_endpoint_routes().configured({K8S: text}).planned("except-lo"))
+    assert after[K8S] == "#dnsmend: bind-dynamic\ninterface=bond0\n#dnsmend: interface=cilium_host\n"
+    assert after["/etc/dnsmasq.d/dnsmend.conf"] == "bind-interfaces\nexcept-interface=lo\n"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from checks.finding import Finding, Status
 from facts.dnsmasq import Instance
 from facts.snapshot import Snapshot
-from models import node
+from models import kube_services, node
 from models.needs import Forecast, forecast
 from probes.probe import Result
 
@@ -24,12 +24,19 @@ class Case:
     + fleet: every node's snapshot, None for a node that could not be read
     + vips: this node's own addresses that serve DNS
     + results: what the probes from this node saw
+    + endpoints: the ready endpoints of DNS services by their address, as the API server knows them; empty: not asked
+    + ipvs_deltas: per address of a DNS service the questions that were sent over UDP, and the connections that this
+      node's IPVS counted meanwhile. IPVS adds up every two seconds: read three seconds after the last question
+    + drops: packets that the node's conntrack dropped between two reads, None without a second one
     """
 
     name: str
     fleet: Mapping[str, Snapshot | None]
     vips: Sequence[str]
     results: Sequence[Result]
+    endpoints: kube_services.Endpoints = field(default_factory=dict)
+    ipvs_deltas: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    drops: int | None = None
 
     @property
     def snapshot(self) -> Snapshot:
@@ -48,11 +55,21 @@ class Case:
         host = node.host(self.snapshot, instance["pid"])
         return forecast(instance["options"], host, node.needs(self.name, self.fleet, vip))
 
-    def unread(self) -> str:
-        """Why the node is not known well enough, "" if it is."""
+    def dns_services(self) -> list[str]:
+        """The addresses of the cluster's DNS services."""
+        return kube_services.vips(self.fleet, self.endpoints)
+
+    def targets(self, vip: str, protocol: str) -> set[str]:
+        """Where queries for a DNS service ought to go ("10.244.0.11:53"), empty if nothing tells."""
+        return kube_services.targets(self.name, self.fleet, self.endpoints, vip, protocol)
+
+    def unread(self, needed: Iterable[str] = _READ) -> str:
+        """Why the node is not known well enough, "" if it is. A snapshot of an earlier version lacks sections."""
         if self.fleet[self.name] is None:
             return "the node could not be read"
-        for what in _READ:
+        for what in needed:
+            if what not in self.snapshot:
+                return f"{what}: not in this snapshot"
             reading = self.snapshot[what]  # type: ignore[literal-required]
             if reading["state"] not in ("value", "empty"):
                 return f"{what}: {reading['state']}: {reading['detail']}"

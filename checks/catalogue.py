@@ -4,13 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from checks import dnsmasq_001, dnsmasq_002, dnsmasq_003, dnsmasq_004
+from checks import (
+    conntrack_001,
+    conntrack_002,
+    dnsmasq_001,
+    dnsmasq_002,
+    dnsmasq_003,
+    dnsmasq_004,
+    iptables_001,
+    iptables_002,
+    iptables_003,
+    iptables_004,
+    ipvs_001,
+    ipvs_002,
+    ipvs_003,
+    ipvs_004,
+    ipvs_005,
+    ipvs_006,
+    kube_proxy_001,
+    kube_proxy_002,
+)
 from checks.case import Case
 from checks.finding import Finding
 
-CHECKS: dict[str, Callable[[Case], list[Finding]]] = {
-    module.ID: module.check for module in (dnsmasq_001, dnsmasq_002, dnsmasq_003, dnsmasq_004)
-}
+_DNSMASQ = (dnsmasq_001, dnsmasq_002, dnsmasq_003, dnsmasq_004)
+_IPTABLES = (iptables_001, iptables_002, iptables_003, iptables_004)
+_IPVS = (ipvs_001, ipvs_002, ipvs_003, ipvs_004, ipvs_005, ipvs_006)
+_CONNTRACK = (conntrack_001, conntrack_002)
+_KUBE_PROXY = (kube_proxy_001, kube_proxy_002)
+
+#: Every check's module: its ID, its TITLE and its check().
+MODULES = (*_DNSMASQ, *_KUBE_PROXY, *_IPTABLES, *_IPVS, *_CONNTRACK)
+CHECKS: dict[str, Callable[[Case], list[Finding]]] = {module.ID: module.check for module in MODULES}
 
 
 def judge(case: Case) -> list[Finding]:

@@ -15,9 +15,9 @@ from checks.finding import Status
 from deploys import policy as policies
 from deploys.exits import Exit
 from facts import snapshot
-from models import node
+from models import kube_services, node
 from probes.fleet import answers
-from probes.questions import dns_questions, icmp_questions
+from probes.questions import icmp_questions, questions
 from reports import terminal
 
 hosts = snapshot.active(inventory)
@@ -30,19 +30,14 @@ if host.name == hosts[0].name:
     unreachable = sorted(other.name for other in inventory if state.is_host_in_limit(other) and other not in hosts)
     fleet |= dict.fromkeys(unreachable)
     vips = node.vips(fleet, policy.dns_vips)
+    services = kube_services.vips(fleet, {})
+    how = policies.asking(policy)
     terminal.progress("asking from pods and nodes")
     results = answers(
         {
             asked: [
-                *dns_questions(
-                    read,
-                    vips[asked.name],
-                    policy.probe_name,
-                    tries=policy.probe_tries,
-                    deadline_s=policy.probe_deadline,
-                    pods=policy.probe_pods,
-                ),
-                *icmp_questions(read, vips[asked.name], pods=policy.probe_pods),
+                *questions(read, vips[asked.name], services, how),
+                *icmp_questions(read, vips[asked.name], how),
             ]
             for asked in hosts
             if (read := fleet[asked.name]) is not None
@@ -52,7 +47,7 @@ if host.name == hosts[0].name:
         finding for name in sorted(fleet) for finding in judge(Case(name, fleet, vips[name], results.get(name, [])))
     ]
     terminal.report(findings)
-    if not any(vips.values()):
+    if not any(vips.values()) and not services:
         terminal.progress("nothing was proven: no address of these nodes serves DNS (dns_vips in group_data/all.py)")
     well = all(finding["status"] not in (Status.FAIL, Status.UNKNOWN) for finding in findings)
-    sys.exit(Exit.WELL if well and any(vips.values()) else Exit.NOT_WELL)
+    sys.exit(Exit.WELL if well and (any(vips.values()) or services) else Exit.NOT_WELL)

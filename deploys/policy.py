@@ -8,12 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, get_args
 
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host
 
 from models.interface_policy import POLICIES
+from operations.alternatives import Target
+from probes.questions import Asking
 
 
 class PolicyError(PyinfraError):
@@ -26,10 +28,12 @@ class Policy:
 
     dns_vips: tuple[str, ...] | None
     probe_name: str
+    service_name: str
     probe_tries: int
     probe_deadline: float
     probe_pods: int
     verify_soak: int
+    iptables_backend: Target | None
     dnsmasq_interface_policy: str
     dnsmasq_interfaces: tuple[str, ...] | None
     dnsmasq_foreign_interfaces: tuple[str, ...]
@@ -74,6 +78,11 @@ def dnsmasq_arguments(policy: Policy) -> DnsmasqArguments:
         "foreign": policy.dnsmasq_foreign_interfaces,
         "vips": policy.dns_vips,
     }
+
+
+def asking(policy: Policy) -> Asking:
+    """How the policy wants nodes to be asked."""
+    return Asking(policy.probe_name, policy.service_name, policy.probe_tries, policy.probe_deadline, policy.probe_pods)
 
 
 def _count(low: int, high: int) -> Callable[[Any], str]:
@@ -128,13 +137,19 @@ def _policy(value: Any) -> str:
     return "" if value in POLICIES else f"must be one of {', '.join(POLICIES)}"
 
 
+def _target(value: Any) -> str:
+    return "" if value in get_args(Target) else f"must be None or one of {', '.join(get_args(Target))}"
+
+
 _RULES: dict[str, Callable[[Any], str]] = {
     "dns_vips": _or_none(_addresses),
     "probe_name": _name,
+    "service_name": _name,
     "probe_tries": _count(1, 200),
     "probe_deadline": _seconds,
     "probe_pods": _count(1, 20),
     "verify_soak": _count(0, 3600),
+    "iptables_backend": _or_none(_target),
     "dnsmasq_interface_policy": _policy,
     "dnsmasq_interfaces": _or_none(_interfaces),
     "dnsmasq_foreign_interfaces": _interfaces,

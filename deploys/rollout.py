@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from pyinfra import logger
 from pyinfra.api.exceptions import PyinfraError
@@ -10,19 +12,42 @@ from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
 from deploys import policy as policies
+from deploys.policy import Policy
 from facts import snapshot
-from models import node
+from facts.netfilter import Backend
+from facts.snapshot import Snapshot
+from models import kube_backends, kube_services, node
 from models.interface_policy import Refused
-from operations import dnsmasq
+from models.stale_rules import other, stale
+from operations import alternatives, dnsmasq, kube_proxy
 from operations.wave import Wave, waves
 
 
 @dataclass(frozen=True)
-class Rollout:
-    """Per node what dnsmasq needs, and the waves in which it is done."""
+class NodeChange:
+    """What one node needs.
 
-    changes: dict[str, list[dnsmasq.Change]]
+    + dnsmasq: the edits of its dnsmasq
+    + backend: the iptables backend that it is to have, None where nothing of that has to be done
+    + switches: whether its commands are another one now; otherwise they are only not chosen for good, or stale rules
+      are left
+    """
+
+    dnsmasq: list[dnsmasq.Change] = field(default_factory=list)
+    backend: Backend | None = None
+    switches: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.dnsmasq or self.backend)
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Per node what it needs, the waves in which it is done, and the addresses of the cluster's DNS services."""
+
+    changes: dict[str, NodeChange]
     waves: tuple[Wave, ...]
+    services: tuple[str, ...]
 
 
 _made: dict[int, Rollout] = {}
@@ -39,25 +64,30 @@ def of(state: State) -> Rollout:
     return _made[id(state)]
 
 
-def _plan(hosts: list[Host], fleet: dict[str, snapshot.Snapshot | None]) -> Rollout:
-    changes: dict[str, list[dnsmasq.Change]] = {}
+def _plan(hosts: list[Host], fleet: Mapping[str, Snapshot | None]) -> Rollout:
+    changes: dict[str, NodeChange] = {}
     refusals: list[str] = []
     served = node.vips(fleet, policies.of(hosts[0]).dns_vips)
+    majority = _majority(fleet)
     for host in hosts:
         policy = policies.of(host)
         try:
-            changes[host.name] = dnsmasq.changes(
-                host.name,
-                fleet,
-                policy=policy.dnsmasq_interface_policy,
-                interfaces=policy.dnsmasq_interfaces,
-                foreign=policy.dnsmasq_foreign_interfaces,
-                served=served[host.name],
+            changes[host.name] = NodeChange(
+                dnsmasq.changes(
+                    host.name,
+                    fleet,
+                    policy=policy.dnsmasq_interface_policy,
+                    interfaces=policy.dnsmasq_interfaces,
+                    foreign=policy.dnsmasq_foreign_interfaces,
+                    served=served[host.name],
+                ),
+                *_backend(fleet[host.name], policy, majority),
             )
         except Refused as refusal:
             refusals.append(f"{host.name}: {refusal}")
-    if not any(served.values()):
-        logger.warning("no address of these nodes serves DNS (dns_vips in group_data/all.py): dnsmasq is left alone")
+    services = tuple(kube_services.vips(fleet, {}))
+    if not any(served.values()) and not services:
+        logger.warning("no address of these nodes serves DNS (dns_vips in group_data/all.py): nothing can be proven")
     if refusals:
         others = "Nothing was changed on any node. To go on without such a node: --exclude NODE."
         raise PyinfraError("\n    ".join(["stopped before any change:", *refusals, others]))
@@ -66,4 +96,43 @@ def _plan(hosts: list[Host], fleet: dict[str, snapshot.Snapshot | None]) -> Roll
     order = [host.name for host in hosts if host.name not in last] + last
     changing = [name for name in order if changes[name]]
     healthy = [name for name in order if not changes[name]]
-    return Rollout(changes, tuple(waves(changing, healthy, policy.canary_nodes, policy.wave_nodes)))
+    return Rollout(changes, tuple(waves(changing, healthy, policy.canary_nodes, policy.wave_nodes)), services)
+
+
+def _majority(fleet: Mapping[str, Snapshot | None]) -> Backend | None:
+    """The backend that more than half of the cluster's nodes have; None where none has."""
+    backends = Counter(
+        kube_backends.host(read, 4) for read in fleet.values() if read and read["kube_proxy"]["value"] is not None
+    )
+    for backend, count in backends.most_common(1):
+        if 2 * count > backends.total():
+            return backend
+    return None
+
+
+def _backend(read: Snapshot | None, policy: Policy, majority: Backend | None) -> tuple[Backend | None, bool]:
+    """The backend that this node has to be brought to, and whether its commands have to be switched for that.
+
+    None where it is there and the other one holds nothing stale. A node without Kubernetes is left alone: which
+    iptables it uses is its own matter. Raises Refused.
+    """
+    if read is None or policy.iptables_backend is None:
+        return None, False
+    for what in ("kube_proxy", "rulesets", "alternatives"):
+        reading = read[what]
+        if reading["state"] not in ("value", "empty", "tool missing"):
+            raise Refused(f"its {what} are not known: {reading['state']}: {reading['detail']}")
+    proxy = read["kube_proxy"]["value"]
+    if proxy is None:
+        return None, False
+    wanted = alternatives.resolve(policy.iptables_backend, read["rulesets"], majority)
+    needed = alternatives.selections(read["alternatives"]["value"], wanted)
+    if needed and wanted == "legacy":
+        alternatives.check_kernel(read["kernel"], None)
+    if not needed and not stale(read["rulesets"]["value"], other(wanted)):
+        return None, False
+    if proxy["form"] != "none":
+        kube_proxy.restart_command(proxy)
+    backends = read["alternatives"]["value"]
+    commands = backends["commands"] if backends else []
+    return wanted, any(command["backend"] != wanted for command in commands)

@@ -14,10 +14,10 @@ from pyinfra import host, inventory, state
 from deploys import policy as policies
 from deploys.exits import Exit
 from facts import snapshot
-from models import node
+from models import kube_services, node
 from probes.count import lost, unknown
 from probes.fleet import answers
-from probes.questions import dns_questions, icmp_questions
+from probes.questions import icmp_questions, questions
 from reports import probe_table, terminal
 
 hosts = snapshot.active(inventory)
@@ -27,17 +27,12 @@ if host.name == hosts[0].name:
     policy = policies.of(host)
     fleet = snapshot.fleet(hosts)
     vips = node.vips(fleet, policy.dns_vips)
-    questions = {
+    services = kube_services.vips(fleet, {})
+    how = policies.asking(policy)
+    asking = {
         asked: [
-            *dns_questions(
-                read,
-                vips[asked.name],
-                policy.probe_name,
-                tries=policy.probe_tries,
-                deadline_s=policy.probe_deadline,
-                pods=policy.probe_pods,
-            ),
-            *icmp_questions(read, vips[asked.name], pods=policy.probe_pods),
+            *questions(read, vips[asked.name], services, how),
+            *icmp_questions(read, vips[asked.name], how),
         ]
         for asked in hosts
         if (read := fleet[asked.name]) is not None
@@ -46,9 +41,9 @@ if host.name == hosts[0].name:
     well = False
     while True:
         terminal.progress("asking from pods and nodes")
-        results = answers(questions)
+        results = answers(asking)
         probe_table.show(results)
-        complete = all(results[asked.name] or not probes for asked, probes in questions.items())
+        complete = all(results[asked.name] or not probes for asked, probes in asking.items())
         every = [result for of_node in results.values() for result in of_node]
         well = bool(every) and complete and not any(lost(result) or unknown(result) for result in every)
         if not well or time.monotonic() >= until:

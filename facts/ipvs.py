@@ -100,6 +100,8 @@ groups() {{
             if (others > last) print "truncated: " last " of " others " lines" > "/dev/stderr"
         }}'
 }}
+tool=no
+command -v ipvsadm >/dev/null && tool=yes && echo tool
 if [ ! -e /proc/net/ip_vs ]; then
     release=$(uname -r)
     if [ -r "/lib/modules/$release/modules.dep" ]; then
@@ -113,7 +115,7 @@ else
     echo "support loaded"
     table=$(cat /proc/net/ip_vs) || exit $?
     printf '%s\n' "$table" | groups proc
-    if command -v ipvsadm >/dev/null; then
+    if [ "$tool" = yes ]; then
         saved=$(ipvsadm -Sn) || exit $?
         printf '%s\n' "$saved" | groups save
         counted=$(ipvsadm -ln --stats --exact) || exit $?
@@ -160,12 +162,11 @@ printf '%s\n' "$own" | awk -v vips=" $vips" '
             said.setdefault(word, []).append(rest)
         totals = dict(line.rsplit(" ", 1) for line in said.get("total", []))
         listed = read_proc(said.get("proc", []))
-        tool = "save" in totals
-        services = read_save(said.get("save", [])) if tool else listed
+        services = read_save(said.get("save", [])) if "save" in totals else listed
         _complete(services, listed, read_stats(said.get("stats", [])))
         return {
             "support": _support(said["support"][0]),
-            "tool": tool,
+            "tool": "tool" in said,
             "services": services,
             "total_services": int(totals.get("save", totals.get("proc", "0"))),
             "device": "device" in said,

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 Owner = Literal["kube", "kube-router", "calico", "cilium", "flannel", "cni", "docker", "firewalld", "admin"]
 OWNERS: tuple[Owner, ...] = get_args(Owner)
 
-#: The allow-list. A chain with any other name is foreign, KUBE-ROUTER-INPUT and KUBE-NWPLCY-* too.
+#: The allow-list (KUBE-...). A chain with any other name is foreign, KUBE-ROUTER-INPUT and KUBE-NWPLCY-* too.
 NAMED = (
     "SERVICES",
     "EXTERNAL-SERVICES",

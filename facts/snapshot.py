@@ -16,8 +16,15 @@ from pyinfra.api.host import Host
 from pyinfra.api.inventory import Inventory
 from typing_extensions import override
 
+from facts.alternatives import Alternatives, Backends
+from facts.conntrack import Conntrack, ConntrackState, DnsFlows, Flows, KernelLine, KernelLog
 from facts.dnsmasq import Dnsmasq, DnsmasqInstances
 from facts.interfaces import Interface, Interfaces
+from facts.ipvs import Ipvs, IpvsTable
+from facts.kernel import Kernel, KernelState
+from facts.kube_proxy import KubeProxy
+from facts.kube_proxy_answer import Proxy
+from facts.netfilter import KubeRules, NftTables, Ruleset
 from facts.pods import Pod, Pods
 from facts.reading import NodeFact, Reading, commands, section_name, sections
 from facts.resolver import Resolv, ResolvConf, Resolved, ResolvedState
@@ -42,6 +49,15 @@ class Snapshot(TypedDict):
     units: Reading[list[Unit]]
     pods: Reading[list[Pod]]
     dnsmasq: Reading[Dnsmasq]
+    kernel: Reading[KernelState]
+    kernel_log: Reading[list[KernelLine]]
+    kube_proxy: Reading[Proxy | None]
+    alternatives: Reading[Backends | None]
+    rulesets: Reading[list[Ruleset]]
+    nft_tables: Reading[list[str]]
+    ipvs: Reading[IpvsTable | None]
+    conntrack: Reading[ConntrackState | None]
+    dns_flows: Reading[list[Flows]]
 
 
 FACTS: dict[str, NodeFact[Any]] = {
@@ -54,6 +70,15 @@ FACTS: dict[str, NodeFact[Any]] = {
     "units": Units(),
     "pods": Pods(),
     "dnsmasq": DnsmasqInstances(),
+    "kernel": Kernel(),
+    "kernel_log": KernelLog(),
+    "kube_proxy": KubeProxy(),
+    "alternatives": Alternatives(),
+    "rulesets": KubeRules(),
+    "nft_tables": NftTables(),
+    "ipvs": Ipvs(),
+    "conntrack": Conntrack(),
+    "dns_flows": DnsFlows(),
 }
 
 

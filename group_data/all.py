@@ -20,6 +20,9 @@ dns_vips = None
 # The name that a probe asks for (type A), in addition to dnsmasq's own version.bind, which needs no upstream.
 probe_name = "google.com"
 
+# A name of the cluster, asked from its DNS services (10.32.0.10, say), where the nodes have kube-proxy.
+service_name = "kubernetes.default.svc.cluster.local"
+
 # Questions per source, destination and protocol, and the seconds that each may take.
 probe_tries = 20
 probe_deadline = 2.0
@@ -31,6 +34,14 @@ probe_pods = 3
 verify_soak = 0
 
 # --- What is wanted --------------------------------------------------------------------------------------------------
+
+# Which iptables the nodes of a cluster use, IPv4 and IPv6 alike, chosen for good in update-alternatives; what
+# kube-proxy and the kubelet have left in the other backend is removed, and nothing of anybody else:
+#   "match-majority"  the backend that more than half of the nodes have
+#   "match-kubelet"   the backend that the node's kubelet writes to
+#   "legacy", "nft"   that one, on every node; a node that cannot have it is refused
+#   None              left alone
+iptables_backend = "match-majority"
 
 # How dnsmasq is told whom to answer, on a node where pods are not answered (a healthy node is left as it is):
 #   "except-lo"     except-interface=lo: everything but 127.0.0.1. Refused where the host itself asks 127.0.0.1.

@@ -23,6 +23,10 @@ _access = {
     "ssh_strict_host_key_checking": "yes",
     "_sudo": True,
 }
+if _record.get("programs"):
+    # The cluster's administrator, from this machine: for steps that cordon, drain and wait.
+    _access["kubectl"] = str(_Path(_record["programs"]) / "kubectl")
+    _access["kubeconfig"] = str(_directory / "kubernetes/kubeconfig")
 
 nodes = [
     (f"node-{_index}", {"ssh_hostname": f"198.18.53.{10 + _index}", **_access}) for _index in range(_record["nodes"])

@@ -66,17 +66,23 @@ class Lab:
         self, arguments: Sequence[str], *, stdin: str | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run kubectl as the cluster's administrator. Raises LabError if it fails and `check` is set."""
-        if not self.record.programs:
-            raise LabError("this lab has no Kubernetes: `python -m lab down`, then `up --kubernetes`")
+        self._require_cluster()
         return kubectl(Path(self.record.programs), arguments, stdin=stdin, check=check)
 
     def move_coredns_pod(self, source: str, target: str) -> Pod:
         """Move the pod in CoreDNS's role from one node to another; returns the new one. Raises LabError."""
+        self._require_cluster()
         return cluster.move_resolver(self.record, source, target)
 
     def inject(self, fault: str, node: str = "node-0", *, mode: str | None = None) -> str:
         """Inject a fault on a node and see that it is live; returns what was seen. Raises LabError if it is not."""
         place = self.node(node)
+        if fault in faults.CLUSTER_FAULTS:
+            self._require_cluster()
+            if mode is not None:
+                raise LabError(f"{fault} does not depend on how dnsmasq binds: leave the mode out")
+            self._record_faults(node, [*self.record.faults.get(node, []), fault])
+            return f"{node}: {fault} is live: {faults.CLUSTER_FAULTS[fault].apply(self.record, place)}"
         chosen, binding = faults.choose(fault, mode)
         # Recorded first: a fault that is not live still has to be healed.
         self._record_faults(node, [*self.record.faults.get(node, []), fault])
@@ -91,6 +97,10 @@ class Lab:
             if not self.record.programs:
                 healing.heal(each, Path(self.record.root))
             self._record_faults(each.name, [])
+
+    def _require_cluster(self) -> None:
+        if not self.record.programs:
+            raise LabError("this lab has no Kubernetes: `python -m lab down`, then `up --kubernetes`")
 
     def _record_faults(self, node: str, names: list[str]) -> None:
         current = state.load()

@@ -50,7 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     listing.set_defaults(command=_list)
 
     inject = commands.add_parser("inject", help="inject a fault on a node and see that it is live")
-    inject.add_argument("fault", choices=sorted(faults.FAULTS), metavar="FAULT", help="see `list`")
+    inject.add_argument(
+        "fault", choices=sorted({**faults.FAULTS, **faults.CLUSTER_FAULTS}), metavar="FAULT", help="see `list`"
+    )
     inject.add_argument("--node", default="node-0", help="default node-0")
     inject.add_argument("--mode", choices=faults.MODES, help="how dnsmasq binds; the fault's own default otherwise")
     inject.set_defaults(command=_inject)
@@ -94,13 +96,17 @@ def _status(arguments: argparse.Namespace) -> int:
                 f"  {node['name']}: {'alive' if node['alive'] else 'dead'}, VIP {node['vip']}, {injected}",
                 file=sys.stderr,
             )
+        if access := found["kubernetes"]:
+            print(f"  {access['kubectl']} --kubeconfig {access['kubeconfig']}", file=sys.stderr)
     return 0 if found["up"] else 1
 
 
 def _list(_: argparse.Namespace) -> int:
-    width = max(len(name) for name in faults.FAULTS)
-    for name, fault in sorted(faults.FAULTS.items()):
-        print(f"{name:<{width}}  {fault.title}", file=sys.stderr)
+    titles = {fault.name: fault.title for fault in faults.FAULTS.values()}
+    titles |= {fault.name: f"{fault.title} [Kubernetes]" for fault in faults.CLUSTER_FAULTS.values()}
+    width = max(len(name) for name in titles)
+    for name, title in sorted(titles.items()):
+        print(f"{name:<{width}}  {title}", file=sys.stderr)
     return 0
 
 
@@ -113,9 +119,8 @@ def _inject(arguments: argparse.Namespace) -> int:
 def _heal(arguments: argparse.Namespace) -> int:
     with host.locked(host.state_dir()):
         lab = Lab.attach()
-        for node in lab.nodes if arguments.node is None else (lab.node(arguments.node),):
-            lab.heal(node.name)
-            say(f"{node.name}: healed")
+        lab.heal(arguments.node)
+        say(f"{arguments.node or 'every node'}: healed")
     return 0
 
 
@@ -130,6 +135,8 @@ def _exec(arguments: argparse.Namespace) -> int:
     place = lab.bare_metal if arguments.node == lab.bare_metal.name else lab.node(arguments.node)
     if arguments.pod:
         place = lab.node(arguments.node).pod(arguments.pod)
+    if lab.record.guests and place.name != lab.bare_metal.name and not arguments.words:
+        raise LabError(f"{arguments.node} is a virtual machine: give a command, or use `ssh` for a shell")
     argv = [*place.entry, *(_command(arguments.words) or ["bash"])]
     os.execvpe(argv[0], argv, {**host.ENVIRONMENT, "TERM": os.environ.get("TERM", "dumb")})
 

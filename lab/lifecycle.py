@@ -24,7 +24,7 @@ _PATIENCE = 180.0
 
 def up(count: int, *, endpoint_routes: bool = False, kubernetes: bool = False) -> None:
     """Bring the lab up with `count` nodes. Repairs a broken lab by building it again. Raises LabError."""
-    guests = kubernetes and not host.has_ipvs()
+    guests = kubernetes
     host.require_machine(guests=guests)
     if kubernetes and endpoint_routes:
         raise LabError("the Kubernetes lab has no endpoint routes: leave one of the two options out")
@@ -99,6 +99,7 @@ def status() -> dict[str, Any]:
         "up": found is not None and _complete(found),
         "directory": str(host.state_dir()),
         "ssh": ssh,
+        "kubernetes": cluster.access(found) if found and found.programs else None,
         "nodes": nodes,
     }
 

@@ -98,6 +98,19 @@ def run_program(state: State, name: str, argv: Sequence[str]) -> Machine:
     return started
 
 
+def end(state: State, *names: str) -> None:
+    """End single machines of a running lab; one that is not there is fine. Raises LabError if one does not end."""
+    found = [state.machines[name].supervisor for name in names if name in state.machines]
+    patience, deadline = time.monotonic() + 3, time.monotonic() + 15
+    while remaining := [process for process in found if process.alive()]:
+        for process in remaining:
+            # Asked first: what writes to disk is then whole.
+            os.kill(process.pid, signal.SIGTERM if time.monotonic() < patience else signal.SIGKILL)
+        if time.monotonic() > deadline:
+            raise LabError(f"processes of the lab do not end: {remaining}")
+        time.sleep(0.1)
+
+
 def stop(state: State | None) -> None:
     """End every machine of the lab and remove their control groups."""
     machines = dict(state.machines) if state else {}

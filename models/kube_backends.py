@@ -99,6 +99,8 @@ def unread(snapshot: Snapshot) -> str:
             return f"{which}: {one['state']}: {one['detail']}".removesuffix(": ")
         if one["incompatible"]:
             return f"{which}: iptables cannot show table {', '.join(one['incompatible'])}, which holds native nft rules"
+        if cut := sum(table["cut"].get("dns", 0) for table in one["tables"]):
+            return f"{which}: {cut} rules are about DNS, more than were read"
     return ""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast, get_args
 
 from facts.ipvs_lines import Protocol, Server
 from facts.netfilter import Backend, Family
@@ -30,9 +30,9 @@ class Way(NamedTuple):
 def mode(snapshot: Snapshot) -> Mode:
     """kube-proxy's mode: what it says, what it was told, else what it has left on the node; "" for none of these."""
     proxy = snapshot["kube_proxy"]["value"]
-    said = proxy["mode"] if proxy else ""
-    if said in ("ipvs", "iptables", "nftables"):
-        return said  # type: ignore[return-value]  # mypy narrows no str to literals
+    for said in get_args(Mode):
+        if said and proxy and proxy["mode"] == said:
+            return cast(Mode, said)
     ipvs = snapshot["ipvs"]["value"]
     if ipvs and ipvs["device"]:
         return "ipvs"
@@ -51,7 +51,7 @@ def replaced(snapshot: Snapshot) -> bool:
 def known(snapshot: Snapshot | None) -> bool:
     """Whether the snapshot has what this module reads. One that was recorded without it has not."""
     return snapshot is not None and all(
-        what in snapshot and snapshot[what]["state"] in ("value", "empty")  # type: ignore[literal-required]
+        what in snapshot and snapshot[what]["state"] in ("value", "empty")
         for what in ("kube_proxy", "rulesets", "ipvs", "nft_tables", "alternatives")
     )
 
@@ -80,6 +80,18 @@ def servers(snapshot: Snapshot, vip: str, protocol: str) -> list[Server] | None:
         if (service["address"], service["port"], service["protocol"]) == (vip, 53, protocol):
             return service["servers"]
     return None
+
+
+def holders(snapshot: Snapshot, vip: str) -> list[str]:
+    """The node's interfaces that have the address: without one, its packets leave the node before IPVS sees them."""
+    ipvs = snapshot["ipvs"]["value"]
+    if ipvs and vip in ipvs["addresses"]:
+        return ["kube-ipvs0"]
+    return [
+        interface["name"]
+        for interface in snapshot["interfaces"]["value"]
+        if any(address["address"] == vip for address in interface["addresses"])
+    ]
 
 
 def end(server: Server) -> str:
@@ -149,11 +161,15 @@ def _own_targets(snapshot: Snapshot, vip: str, protocol: str) -> set[str]:
 def active(snapshot: Snapshot, family: Family) -> Backend | None:
     """The backend that kube-proxy writes to now; None where nothing tells.
 
-    A kube-proxy of the host follows the host's command. Another one is where its rules are, if that is one place; in
-    both it is taken for the host's.
+    A kube-proxy of the host follows the host's command. Another one is where its rules are, if that is one place; with
+    rules in both, one in a container is where the hints will lead it.
     """
     proxy = snapshot["kube_proxy"]["value"]
     where = kube_backends.kube_proxy(snapshot, family)
     if len(where) == 1 and not (proxy and kube_backends.follows_host(proxy) and proxy["pid"]):
         return where[0]
+    if proxy and kube_backends.containerised(proxy):
+        return kube_backends.wrapper_choice(
+            (one["backend"], one["family"]) for one in snapshot["rulesets"]["value"] if kube_backends.hints(one)
+        )
     return kube_backends.host(snapshot, family) or (where[0] if where else None)

@@ -15,30 +15,26 @@ from operations.wave import Wave
 from probes.count import asked, lost, summary, unknown
 from probes.dns import Answers
 from probes.probe import Result
-from probes.questions import dns_questions, own_name
+from probes.questions import Asking, own_name, questions
 
 
 @operation()
 def dns_answers(
     wave: Wave,
-    change: OperationMeta,
-    probe_name: str,
+    changes: Sequence[OperationMeta],
+    how: Asking,
     vips: Sequence[str] | None = None,
-    tries: int = 20,
-    deadline: float = 2.0,
-    pods: int = 3,
+    services: Sequence[str] = (),
     run: str = runs.RUN,
 ) -> Generator[StringCommand | FunctionCommand, None, None]:
     """
-    Ask the node's DNS addresses from its pods and from itself; every question must be answered.
+    Ask the DNS addresses of the node and of the cluster from its pods and from itself; all must be answered.
 
     + wave: fails for this host where something is lost, or could not be asked
-    + change: the operation that is to be proven; its undo timer is stopped once it is
-    + probe_name: a name that needs the upstreams. What the node itself loses too is reported, and is no failure
+    + changes: the operations that are to be proven; their undo timers are stopped once they are
+    + how: names, tries, deadlines. A name that the node itself loses too at dnsmasq is reported, and is no failure
     + vips: the addresses on which nodes serve DNS; None to discover them
-    + tries: questions per source, address, name and protocol
-    + deadline: seconds for each
-    + pods: pods that are asked from, at most
+    + services: the addresses of the cluster's DNS services
     + run: the run whose change is confirmed
 
     After a change dnsmasq must also listen where its configuration says, on cilium_host's address with bind-interfaces
@@ -48,29 +44,29 @@ def dns_answers(
 
     .. code:: python
 
-        verify.dns_answers(name="Pods are answered", wave=wave, change=listening, probe_name="example.com")
+        verify.dns_answers(name="Pods are answered", wave=wave, changes=[listening], how=asking)
     """
     if not host.state.is_executing:
-        if change.will_change:
+        if any(change.will_change for change in changes):
             yield FunctionCommand(_report, ["every question must be answered"], {})
         return
-    changed = change.did_change()
+    changed = any(change.did_change() for change in changes)
     if changed:
         snapshot.forget(host)
     fleet = snapshot.fleet(snapshot.active(host.state.inventory))
     served = node.vips(fleet, vips)[host.name]
     read = fleet[host.name]
-    if read is None or (changed and not served):
+    if read is None or (changed and not served and not services):
         wave.fail(host.name, "not proven: the node could not be read after the change")
         yield FunctionCommand(_report, [wave.failures[host.name]], {})
         return
-    questions = dns_questions(read, served, probe_name, tries=tries, deadline_s=deadline, pods=pods)
-    results: list[Result] = host.get_fact(Answers, probes=questions) if questions else []
+    asking = questions(read, served, services, how)
+    results: list[Result] = host.get_fact(Answers, probes=asking) if asking else []
     # A busy node may lose a try or two to its own load: such a probe is asked once more, and must then lose none.
-    again = [index for index, result in enumerate(results) if 0 < lost(result) + unknown(result) <= tries // 10]
+    again = [index for index, result in enumerate(results) if 0 < lost(result) + unknown(result) <= how.tries // 10]
     if again:
         host.log(f"asked again: {', '.join(f'{asked(results[i])}: {summary(results[i])}' for i in again)}")
-        repeated = host.get_fact(Answers, probes=[questions[index] for index in again])
+        repeated = host.get_fact(Answers, probes=[asking[index] for index in again])
         for index, result in zip(again, repeated, strict=False):
             results[index] = result
     problems, remarks = judge(results)
@@ -91,7 +87,7 @@ def dns_answers(
             directory, timer = runs.step_directory(run, step), f"{runs.timer(run, step)}.timer"
             yield StringCommand("sh", "-c", QuoteString(confirm), "-", QuoteString(directory), QuoteString(timer))
     elif results:
-        host.noop(f"{len(results)} probes, each answered {tries}/{tries}")
+        host.noop(f"{len(results)} probes, each answered {how.tries}/{how.tries}")
 
 
 def _not_listening(read: snapshot.Snapshot, served: Sequence[str]) -> list[str]:
@@ -108,10 +104,14 @@ def judge(results: Sequence[Result]) -> tuple[list[str], list[str]]:
 
     A name that the node itself loses as well is its upstream's fault: version.bind tells whether dnsmasq answers.
     """
+    dnsmasqs = {result["probe"]["destination"] for result in results if own_name(result["probe"])}
     upstream = {
         (result["probe"]["destination"], result["probe"]["protocol"])
         for result in results
-        if result["probe"]["source"]["name"] == "host" and not own_name(result["probe"]) and lost(result)
+        if result["probe"]["destination"] in dnsmasqs
+        and result["probe"]["source"]["name"] == "host"
+        and not own_name(result["probe"])
+        and lost(result)
     }
     problems: list[str] = []
     remarks: list[str] = []

@@ -7,12 +7,12 @@ dry run). A node that is not proven fails at its gate, and no later wave begins.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pyinfra import host
 from pyinfra.api.command import QuoteString, StringCommand
-from pyinfra.api.operation import operation
+from pyinfra.api.operation import OperationMeta, operation
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,11 @@ def waves(first: Sequence[str], rest: Sequence[str], canaries: int, size: int | 
         wave = Wave(number, len(groups), nodes, earlier)
         yield wave
         earlier += (wave,)
+
+
+def any_changed(*changes: OperationMeta) -> Callable[[], bool]:
+    """For `_if`: true once one of these operations has changed something."""
+    return lambda: any(change.did_change() for change in changes)
 
 
 def refusal(reason: str) -> StringCommand:

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from facts.snapshot import Snapshot
 from models import node
-from probes.probe import HOST, Probe, pod, probe
+from probes.probe import HOST, Probe, Protocol, Source, pod, probe
 
-_PROTOCOLS = ("udp", "tcp")
+_PROTOCOLS: tuple[Protocol, ...] = ("udp", "tcp")
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How nodes are asked.
+
+    + name: a name that needs dnsmasq's upstreams; service_name: a name of the cluster
+    + tries: questions per source, address, name and protocol; deadline_s: seconds for each
+    + pods: at most so many are asked from; one for each way into the host comes first
+    """
+
+    name: str
+    service_name: str
+    tries: int
+    deadline_s: float
+    pods: int
 
 
 def own_name(probe: Probe) -> bool:
@@ -16,49 +33,49 @@ def own_name(probe: Probe) -> bool:
     return probe["rdclass"] == "CH"
 
 
-def dns_questions(
-    snapshot: Snapshot, vips: Sequence[str], name: str, *, tries: int, deadline_s: float, pods: int
-) -> list[Probe]:
-    """Questions to the node's own DNS addresses, over UDP and TCP, from its pods and from the node itself.
+def questions(snapshot: Snapshot, vips: Sequence[str], services: Sequence[str], how: Asking) -> list[Probe]:
+    """Questions over UDP and TCP, from the node's pods and from the node itself, to its dnsmasq and to cluster DNS.
 
-    + vips: the addresses on which this node serves DNS
-    + name: a name that needs the upstreams. version.bind (class CH) comes before it: dnsmasq answers that by itself,
-      which tells whether it takes the question at all
-    + pods: at most so many; one for each way into the host comes first
+    + vips: the node's own addresses on which dnsmasq serves DNS. version.bind (class CH) comes before `how.name`:
+      dnsmasq answers that by itself, which tells whether it takes the question at all
+    + services: addresses of the cluster's DNS services; none are asked on a node without kube-proxy
     """
-    sources = [pod(asker.name, asker.pid, address=asker.address) for asker in _chosen(snapshot, pods)] + [HOST]
+    sources = [*_pods(snapshot, how.pods), HOST]
+    proxy = snapshot["kube_proxy"]["value"] if "kube_proxy" in snapshot else None
+    wanted = [(vip, asked) for vip in vips for asked in (("version.bind", "TXT", "CH"), (how.name, "A", "IN"))]
+    wanted += [(service, (how.service_name, "A", "IN")) for service in services if proxy]
     return [
         probe(
-            vip,
-            asked_name,
+            destination,
+            name,
             rdtype,
             rdclass=rdclass,
             source=source,
-            protocol="tcp" if protocol == "tcp" else "udp",
-            tries=tries,
-            deadline_s=deadline_s,
+            protocol=protocol,
+            tries=how.tries,
+            deadline_s=how.deadline_s,
         )
-        for vip in vips
         for source in sources
-        for asked_name, rdtype, rdclass in (("version.bind", "TXT", "CH"), (name, "A", "IN"))
+        for destination, (name, rdtype, rdclass) in wanted
         for protocol in _PROTOCOLS
     ]
 
 
-def icmp_questions(snapshot: Snapshot, vips: Sequence[str], *, pods: int) -> list[Probe]:
-    """A few echo requests from the same pods: the network may be fine where DNS is not."""
+def icmp_questions(snapshot: Snapshot, vips: Sequence[str], how: Asking) -> list[Probe]:
+    """A few echo requests to dnsmasq's addresses from the same pods: the network may be fine where DNS is not."""
     return [
-        probe(vip, source=pod(asker.name, asker.pid, address=asker.address), protocol="icmp", tries=3, deadline_s=1.0)
+        probe(vip, source=source, protocol="icmp", tries=3, deadline_s=1.0)
+        for source in _pods(snapshot, how.pods)
         for vip in vips
-        for asker in _chosen(snapshot, pods)
     ]
 
 
-def _chosen(snapshot: Snapshot, most: int) -> list[node.Asker]:
+def _pods(snapshot: Snapshot, most: int) -> Iterator[Source]:
     turn: dict[str, int] = {}
     ranked: list[tuple[int, node.Asker]] = []
     for asker in node.askers(snapshot):
         if asker.kubernetes:
             turn[asker.arrival] = turn.get(asker.arrival, 0) + 1
             ranked.append((turn[asker.arrival], asker))
-    return [asker for _, asker in sorted(ranked, key=lambda pair: pair[0])[:most]]
+    for _, asker in sorted(ranked, key=lambda pair: pair[0])[:most]:
+        yield pod(asker.name, asker.pid, address=asker.address)

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from lab.faults import broken_dnsmasq, datapath, interface_filters, other_dnsmasq, tools
-from lab.faults.fault import MODES, Fault, Mode
+from lab.faults import (
+    backends,
+    broken_dnsmasq,
+    conntrack,
+    datapath,
+    foreign_rules,
+    interface_filters,
+    ipvs,
+    kube_proxies,
+    other_dnsmasq,
+    tools,
+)
+from lab.faults.fault import MODES, ClusterFault, Fault, Mode
 from lab.host import LabError
 
-__all__ = ["FAULTS", "MODES", "Fault", "choose"]
+__all__ = ["CLUSTER_FAULTS", "FAULTS", "MODES", "ClusterFault", "Fault", "choose"]
 
 FAULTS: dict[str, Fault] = {
     fault.name: fault
     for family in (interface_filters, broken_dnsmasq, other_dnsmasq, datapath, tools)
     for fault in family.FAULTS
+}
+
+CLUSTER_FAULTS: dict[str, ClusterFault] = {
+    fault.name: fault for family in (backends, ipvs, kube_proxies, conntrack, foreign_rules) for fault in family.FAULTS
 }
 
 

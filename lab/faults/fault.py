@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lab.host import LabError
+from lab.kubernetes import health
+from lab.kubernetes.plan import CLUSTER, SAMPLE
 from lab.places import Node
 from lab.questions import Answer
+from lab.state import State
 
 Mode = Literal["wildcard", "bind-interfaces", "bind-dynamic"]
 
@@ -30,6 +33,26 @@ class Fault:
     apply: Callable[[Node, Mode | None], str]
     modes: tuple[Mode, ...] = ()
     unaffected: str = ""
+
+
+@dataclass(frozen=True)
+class ClusterFault:
+    """Something that can be broken on a node of a Kubernetes lab; `apply` as in `Fault`, given the lab's record too."""
+
+    name: str
+    title: str
+    apply: Callable[[State, Node], str]
+
+
+def expect_lost(node: Node, least: int, most: int, *, queries: int) -> str:
+    """Ask the cluster's DNS service from the pod `client` over UDP; returns a sentence about how many were lost.
+
+    Raises LabError if that is not between `least` and `most`.
+    """
+    lost = health.lost(node.pod("client"), CLUSTER.dns_service, SAMPLE, queries=queries)
+    if not least <= lost <= most:
+        raise LabError(f"the fault is not live: pod -> {CLUSTER.dns_service} loses {lost} of {queries} questions")
+    return f"pod -> {CLUSTER.dns_service} loses {lost} of {queries} questions"
 
 
 def pod_answers(node: Node) -> tuple[Answer, Answer]:

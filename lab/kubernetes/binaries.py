@@ -40,6 +40,9 @@ set -eu
 export GOPATH=/build/go GOCACHE=/build/cache GO111MODULE=off CGO_ENABLED=0 HOME=/build
 export PATH=/usr/lib/go-1.19/bin:/usr/sbin:/usr/bin:/sbin:/bin
 cd "$GOPATH/src/k8s.io/kubernetes" 2>/dev/null || cd /build
+# Without it the programs call themselves v0.0.0-master. The package's own version is 1.20.5+really1.20.2-1.1.
+version=$(basename /build/kubernetes_*.dsc | sed -e 's/.*[_y]\\([0-9][0-9.]*\\)-.*/\\1/')
+compile() { go build -ldflags "-X k8s.io/kubernetes/vendor/k8s.io/component-base/version.gitVersion=v$version" "$@"; }
 """
 
 # The tree is no module: it has to lie where its import path says.
@@ -63,9 +66,9 @@ packages=$(grep -rlE --include='*.go' '^//.*\\+k8s:openapi-gen=' staging/src pkg
 
 _STEPS = (
     ("sources unpacked", _UNPACK),
-    *((f"{name} compiled", f"go build -o /build/bin/ ./cmd/{name}") for name in BUILT[:1]),
+    *((f"{name} compiled", f"compile -o /build/bin/ ./cmd/{name}") for name in BUILT[:1]),
     ("OpenAPI definitions generated", _OPENAPI),
-    *((f"{name} compiled", f"go build -o /build/bin/ ./cmd/{name}") for name in BUILT[1:]),
+    *((f"{name} compiled", f"compile -o /build/bin/ ./cmd/{name}") for name in BUILT[1:]),
     ("etcd and kubectl taken from Debian's packages", "cp /usr/bin/etcd /usr/bin/kubectl /build/bin/"),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import secrets
 import time
 from pathlib import Path
@@ -19,6 +20,12 @@ _CONTROLLERS = (
     "deployment,replicaset,daemonset,job,cronjob,namespace,serviceaccount,serviceaccount-token,garbagecollector"
 )
 
+_ADMINISTRATOR = "admin"
+# User -> group.
+_USERS = {_ADMINISTRATOR: "system:masters", "system:kube-proxy": "system:node-proxier"}
+
+_PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager")
+
 _PATIENCE = 60.0
 
 
@@ -32,15 +39,19 @@ def kubeconfig() -> Path:
     return directory() / "kubeconfig"
 
 
-def start(state: State, programs: Path) -> None:
-    """Start the control plane and wait until it answers. Raises LabError."""
+def prepare() -> None:
+    """Make the keys and the tokens of a new cluster."""
     directory().mkdir(mode=0o700, parents=True, exist_ok=True)
-    tokens = {user: secrets.token_hex(16) for user in ("admin", "system:kube-proxy")}
-    groups = {"admin": "system:masters", "system:kube-proxy": "system:node-proxier"}
-    lines = [f'{token},{user},{user},"{groups[user]}"' for user, token in tokens.items()]
-    _secret(directory() / "tokens.csv", "\n".join(lines) + "\n")
-    account_key = directory() / "service-account.key"
-    host.run(["ssh-keygen", "-q", "-t", "rsa", "-m", "PEM", "-N", "", "-f", str(account_key)])
+    lines = [f'{secrets.token_hex(16)},{user},{user},"{group}"' for user, group in _USERS.items()]
+    _secret(_tokens(), "\n".join(lines) + "\n")
+    host.run(["ssh-keygen", "-q", "-t", "rsa", "-m", "PEM", "-N", "", "-f", str(_account_key())])
+
+
+def start(state: State, programs: Path) -> None:
+    """Start the control plane of what `prepare` or an earlier one has left, and wait until it answers.
+
+    Raises LabError.
+    """
     # Listening on the namespace's own loopback: nobody else reaches it.
     etcd = ["--data-dir", str(directory() / "etcd"), "--listen-client-urls", "http://127.0.0.1:2379"]
     etcd += ["--advertise-client-urls", "http://127.0.0.1:2379", "--listen-peer-urls", "http://127.0.0.1:2380"]
@@ -56,16 +67,17 @@ def start(state: State, programs: Path) -> None:
             f"--advertise-address={CLUSTER.api_lan}",
             f"--secure-port={CLUSTER.api_port}",
             f"--cert-dir={directory() / 'certificates'}",
-            f"--service-account-key-file={account_key}",
-            f"--service-account-signing-key-file={account_key}",
+            f"--service-account-key-file={_account_key()}",
+            f"--service-account-signing-key-file={_account_key()}",
             "--service-account-issuer=https://kubernetes.default.svc",
-            f"--token-auth-file={directory() / 'tokens.csv'}",
+            f"--token-auth-file={_tokens()}",
             "--authorization-mode=RBAC,Node",
             "--allow-privileged=true",
         ],
     )
     _wait_for_certificate()
-    _secret(kubeconfig(), _kubeconfig(CLUSTER.api_management, "admin", tokens["admin"]))
+    tokens = {user: token for token, user, *_ in csv.reader(_tokens().read_text().splitlines())}
+    _secret(kubeconfig(), _kubeconfig(CLUSTER.api_management, _ADMINISTRATOR, tokens[_ADMINISTRATOR]))
     _secret(proxy_kubeconfig(), _kubeconfig(CLUSTER.api_lan, "kube-proxy", tokens["system:kube-proxy"]))
     _wait_until_ready(programs)
     _run(
@@ -74,12 +86,18 @@ def start(state: State, programs: Path) -> None:
         [
             str(programs / "kube-controller-manager"),
             f"--kubeconfig={kubeconfig()}",
-            f"--service-account-private-key-file={account_key}",
+            f"--service-account-private-key-file={_account_key()}",
             f"--controllers={_CONTROLLERS}",
             "--leader-elect=false",
             "--use-service-account-credentials=false",
         ],
     )
+
+
+def stop(state: State) -> None:
+    """End the control plane, and leave its files whole. Raises LabError."""
+    for name in reversed(_PROGRAMS):
+        machine.end(state, name)
 
 
 def proxy_kubeconfig() -> Path:
@@ -89,6 +107,14 @@ def proxy_kubeconfig() -> Path:
 
 def _run(state: State, name: str, argv: list[str]) -> None:
     machine.run_program(state, name, [*network.enter(plan.CONTROL), *argv])
+
+
+def _tokens() -> Path:
+    return directory() / "tokens.csv"
+
+
+def _account_key() -> Path:
+    return directory() / "service-account.key"
 
 
 def _certificate() -> Path:

@@ -1,7 +1,7 @@
 """The cluster's nodes as virtual machines: booted once, then resumed from where they were left.
 
-What is saved holds no secret and has not seen a cluster: kube-proxy and sshd have not been started there. So each
-resumed node gets its keys and its kube-proxy afresh, and healing one is to throw it away and resume another.
+They are saved with kube-proxy at work, which an emulated machine needs long to start, and before sshd has its keys.
+To heal one is to throw it away and to resume another.
 """
 
 from __future__ import annotations
@@ -9,9 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import os
-import shutil
-import signal
 import tarfile
 import tempfile
 import time
@@ -19,9 +16,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lab import files, host, keys, network
+from lab import files, host, keys, machine, network, places
 from lab.host import LabError, say
-from lab.kubernetes import control_plane, plan
+from lab.kubernetes import kube_proxy, plan
 from lab.kubernetes.plan import CLUSTER
 from lab.plan import NodePlan
 from lab.state import State
@@ -40,15 +37,19 @@ _UNITS = (
 # Debian's unit does not start sshd while this file exists.
 _NO_SSHD = Path("etc/ssh/sshd_not_to_be_run")
 
-# $1 is the time. The archive with what is secret comes on standard input, in base64.
+# $1 is the time, $2 the API server; the archive with the keys comes on standard input, in base64. kube-proxy's
+# connections are those of another lab: told so, it makes new ones at once.
 _PERSONALISE = f"""
 set -e
 date --utc --set="@$1" >/dev/null
 base64 --decode | tar -x -C /
 rm /{_NO_SSHD}
-systemctl enable --quiet kube-proxy.service
-systemctl start --no-block ssh.service kube-proxy.service
+ss --kill --tcp dst "$2" >/dev/null
+systemctl start --no-block ssh.service
 """
+
+# Between two syncs, so that the next one is near when the node is resumed: until then its last one looks old.
+_BEFORE_THE_NEXT_SYNC = f'age=$(( $(date +%s) - $({kube_proxy.LAST_SYNC}) )); [ "$age" -ge 18 ] && [ "$age" -le 26 ]'
 
 
 def build_disk(programs: Path) -> Disk:
@@ -64,55 +65,58 @@ class Guests:
         self._disk = build_disk(programs)
         self._how = accelerator.choose(self._disk.kernel)
 
-    def start(self) -> None:
-        """Resume every node, after booting them all if no saved state fits. Raises LabError."""
-        saved = self._saved_directory()
-        if not saved.is_dir():
-            self._boot_and_save(saved)
-        self._in_parallel(self.resume)
+    @property
+    def accelerator(self) -> str:
+        """What runs them: KVM or TCG."""
+        return self._how.name
 
-    def resume(self, node: NodePlan) -> None:
-        """(Re)start one node as it was saved, and give it its keys. Raises LabError."""
-        self._end(node)
-        guest.resume(self._record, Saved(self._saved_directory(), node.name), self._disk, self._how)
+    def boot(self, saved: Path) -> None:
+        """Start every node from its kernel, on disks in `saved`; kube-proxy not yet. Raises LabError."""
+
+        def boot(node: NodePlan) -> None:
+            Saved(saved, node.name).seed.write_bytes(self._seed(node))
+            guest.boot(self._record, Saved(saved, node.name), self._disk, self._how)
+            guest.wait_until_it_answers(node.name)
+            _wait_for_units(node)
+            say(f"{node.name}: booted")
+
+        in_parallel(boot, self._nodes)
+
+    def save(self, saved: Path) -> None:
+        """Write the state of every node to `saved` and end it. Raises LabError."""
+
+        def save(node: NodePlan) -> None:
+            kube_proxy.wait(places.node(self._record, node), _BEFORE_THE_NEXT_SYNC, "kube-proxy does not sync")
+            guest.save(Saved(saved, node.name))
+            machine.end(self._record, node.name)
+            say(f"{node.name}: saved")
+
+        in_parallel(save, self._nodes)
+
+    def resume(self, saved: Path, nodes: Sequence[NodePlan]) -> None:
+        """(Re)start `nodes` as they were saved. Raises LabError."""
+
+        def resume(node: NodePlan) -> None:
+            machine.end(self._record, node.name)
+            guest.resume(self._record, Saved(saved, node.name), self._disk, self._how)
+
+        in_parallel(resume, nodes)
+
+    def personalise(self, node: NodePlan) -> None:
+        """Give a resumed node its keys and the time, and start sshd. Raises LabError."""
         with tempfile.TemporaryDirectory() as folder:
             keys.install(node, Path(folder))
-            proxy = control_plane.proxy_kubeconfig().read_text()
-            files.write(Path(folder), Path("etc/kubernetes/kube-proxy.kubeconfig"), proxy, 0o600)
-            secrets = base64.b64encode(_archive(Path(folder), mtime=int(time.time()))).decode()
-        guest.run(node.name, ["sh", "-c", _PERSONALISE, "sh", f"{time.time():.3f}"], stdin=secrets)
+            archive = base64.b64encode(_archive(Path(folder), mtime=int(time.time()))).decode()
+        argv = ["sh", "-c", _PERSONALISE, "sh", f"{time.time():.3f}", CLUSTER.api_lan]
+        guest.run(node.name, argv, stdin=archive)
 
-    def _boot_and_save(self, saved: Path) -> None:
-        say(f"no saved state: booting {len(self._nodes)} virtual machines with {self._how.name}, once")
-        with host.locked(saved.parent):
-            for old in saved.parent.glob("vm-state-*.partial"):
-                shutil.rmtree(old)
-            partial = saved.with_name(saved.name + ".partial")
-            partial.mkdir()
-            try:
-                for node in self._nodes:
-                    Saved(partial, node.name).seed.write_bytes(self._seed(node))
-
-                def boot(node: NodePlan) -> None:
-                    guest.boot(self._record, Saved(partial, node.name), self._disk, self._how)
-                    guest.wait_until_it_answers(node.name)
-                    say(f"{node.name}: booted")
-                    _wait_for_units(node)
-                    guest.save(Saved(partial, node.name))
-                    self._end(node)
-                    say(f"{node.name}: saved")
-
-                self._in_parallel(boot)
-                partial.rename(saved)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
-
-    def _saved_directory(self) -> Path:
+    def saved_directory(self) -> Path:
+        """Where the state is, or will be, that fits these nodes and this machine."""
         key = hashlib.sha256()
         parts = [str(self._disk.directory), self._how.identity, str(guest.MEMORY_MIB), guest.KERNEL_LINE]
         for part in (*(text.encode() for text in parts), *(self._seed(node) for node in self._nodes)):
             key.update(part)
-        return host.cache_dir() / f"vm-state-{key.hexdigest()[:16]}"
+        return host.cache_dir() / f"cluster-state-{key.hexdigest()[:16]}"
 
     def _seed(self, node: NodePlan) -> bytes:
         """The archive that a node's own files come from: the same bytes each time."""
@@ -127,22 +131,12 @@ class Guests:
             Path(folder, "network").write_text("\n".join(lines) + "\n")
             return _archive(Path(folder), mtime=0)
 
-    def _end(self, node: NodePlan) -> None:
-        """End the virtual machine of `node`, if there is one."""
-        found = self._record.machines.get(node.name)
-        if found is None:
-            return
-        deadline = time.monotonic() + 10
-        while found.supervisor.alive():
-            os.kill(found.supervisor.pid, signal.SIGKILL)
-            if time.monotonic() > deadline:
-                raise LabError(f"the virtual machine of {node.name} does not end")
-            time.sleep(0.02)
 
-    def _in_parallel(self, work: Callable[[NodePlan], None]) -> None:
-        with ThreadPoolExecutor(len(self._nodes)) as pool:
-            for done in [pool.submit(work, node) for node in self._nodes]:
-                done.result()
+def in_parallel(work: Callable[[NodePlan], None], nodes: Sequence[NodePlan]) -> None:
+    """Do `work` for all `nodes` side by side; raises what the first of them raised."""
+    with ThreadPoolExecutor(len(nodes)) as pool:
+        for done in [pool.submit(work, node) for node in nodes]:
+            done.result()
 
 
 def _wait_for_units(node: NodePlan) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 
-from lab import healing
+from lab.kubernetes import kube_proxy
 from lab.kubernetes.plan import CLUSTER, SAMPLE
 from lab.places import Node, Place
+from lab.plan import RESOLVERS
+
+_SYNCED_LATELY = f"[ $(( $(date +%s) - $({kube_proxy.LAST_SYNC}) )) -lt 75 ]"
 
 _REAL_SERVER = re.compile(r"^-a -([tu]) (\S+) -r (\S+):\d+ ", re.MULTILINE)
 
@@ -21,22 +24,43 @@ def trouble(node: Node, resolvers: tuple[str, ...]) -> str:
         known = {server for kind, name, server in _REAL_SERVER.findall(table) if (kind, name) == (letter, service)}
         if known != set(resolvers):
             return f"{node.name}: IPVS has {sorted(known)} behind {service} over {protocol}, not {sorted(resolvers)}"
-    for place in (node, node.pod("client")):
-        for tcp in (False, True):
-            answer = place.ask(CLUSTER.dns_service, SAMPLE, tcp=tcp)
-            if answer.addresses != (CLUSTER.api_service,):
-                return f"{place.name} -> {CLUSTER.dns_service} over {'TCP' if tcp else 'UDP'}: {answer}"
-    return healing.trouble(node)
+    if node.run(["bash", "-c", _SYNCED_LATELY], check=False).returncode != 0:
+        return f"{node.name}: kube-proxy has not synced lately"
+    vip = node.plan.vip
+    inside, outside = f"@{CLUSTER.dns_service} {SAMPLE}", f"@{CLUSTER.dns_service} {RESOLVERS[-1].sample}"
+    own = [f"@{vip} {RESOLVERS[-1].sample}"]
+    for place, names in (
+        (node.pod("client"), [inside, outside, *own]),
+        (node, [inside, *own, *(f"@127.0.0.53 {each.sample}" for each in RESOLVERS)]),
+    ):
+        questions = [f"{transport} {each}" for each in names for transport in ("+notcp", "+tcp")]
+        if text := _unanswered(place, questions):
+            return text
+    return ""
+
+
+def _unanswered(place: Place, questions: list[str]) -> str:
+    """One sentence about those of `questions` (lines for dig -f) that bring no answer; empty if all do."""
+    output = _dig(place, "+tries=1 +time=2 +noall +comments", questions)
+    answered = output.count("status: NOERROR")
+    if answered == len(questions):
+        return ""
+    said = [line.lstrip(";: ") for line in output.splitlines() if line.startswith(";;") and "Got answer" not in line]
+    return f"{place.name}: {answered} of {len(questions)} questions are answered ({'; '.join(said[:3])})"
 
 
 def lost(place: Place, server: str, name: str, *, queries: int, tcp: bool = False) -> int:
-    """Ask `queries` times, each from a port of its own with one second to wait; returns how many are not answered.
+    """Ask `queries` times, each from a port of its own with one second to wait; returns how many are not answered."""
+    questions = [f"{'+tcp' if tcp else '+notcp'} @{server} {name}"] * queries
+    return queries - _dig(place, "+tries=1 +time=1 +noall +comments", questions).count("status: NOERROR")
 
-    One dig(1) asks them all: in an emulated machine the start of a program costs more than a question.
-    """
-    script = 'i=0; while [ $i -lt "$1" ]; do echo "$2 A"; i=$((i+1)); done | dig +tries=1 +time=1 "$3" "@$4" -f -'
-    transport = "+tcp" if tcp else "+notcp"
+
+def _dig(place: Place, options: str, questions: list[str]) -> str:
+    # One dig(1) asks them all: on an emulated machine the start of a program costs more than a question.
     done = place.run(
-        ["sh", "-c", script, "sh", str(queries), name, transport, server], check=False, timeout=queries * 2.0 + 60.0
+        ["dig", *options.split(), "-f", "-"],
+        stdin="".join(f"{each}\n" for each in questions),
+        check=False,
+        timeout=60.0 + 3.0 * len(questions),
     )
-    return queries - done.stdout.count("status: NOERROR")
+    return done.stdout

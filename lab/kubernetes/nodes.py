@@ -2,30 +2,72 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lab import network, places
+from lab import host, network, places
 from lab.host import LabError, say
 from lab.kubernetes import cluster, control_plane, health, plan
-from lab.kubernetes.guests import Guests
+from lab.kubernetes.guests import Guests, in_parallel
 from lab.kubernetes.plan import CLUSTER
 from lab.plan import NodePlan, Pod, plan_nodes
 from lab.state import State
 
 _PATIENCE = 180.0
 
+# Folder of a saved state.
+_CONTROL_PLANE = "control-plane"
+
 
 def start(record: State, nodes: Sequence[NodePlan]) -> None:
     """Start the control plane and the nodes. Raises LabError."""
     programs = Path(record.programs)
     network.join(plan.CONTROL, CLUSTER.api_lan, CLUSTER.api_management)
-    control_plane.start(record, programs)
-    cluster.create(programs, nodes)
-    say("control plane: etcd, kube-apiserver, kube-controller-manager")
-    Guests(record, nodes, programs).start()
+    guests = Guests(record, nodes, programs)
+    saved = guests.saved_directory()
+    if not saved.is_dir():
+        _make_saved(record, nodes, guests, saved)
+    host.run(["cp", "--archive", "--sparse=always", str(saved / _CONTROL_PLANE), str(control_plane.directory())])
+    with ThreadPoolExecutor(1) as pool:
+        resumed = pool.submit(guests.resume, saved, nodes)
+        control_plane.start(record, programs)
+        say("control plane: etcd, kube-apiserver, kube-controller-manager")
+        resumed.result()
+    say(f"{len(nodes)} virtual machines resumed")
+    in_parallel(guests.personalise, nodes)
+
+
+def _make_saved(record: State, nodes: Sequence[NodePlan], guests: Guests, saved: Path) -> None:
+    """Start a new cluster, wait until it works, and save all of it. Raises LabError."""
+    programs = Path(record.programs)
+    say(f"no saved state: booting {len(nodes)} virtual machines with {guests.accelerator}, once")
+    with host.locked(saved.parent):
+        partial = saved.with_name(saved.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        # It holds the keys of the cluster, which is not reached from outside of this machine.
+        partial.mkdir(mode=0o700)
+        try:
+            control_plane.prepare()
+            with ThreadPoolExecutor(1) as pool:
+                booted = pool.submit(guests.boot, partial)
+                control_plane.start(record, programs)
+                cluster.create(programs, nodes)
+                booted.result()
+            proxy = control_plane.proxy_kubeconfig().read_text()
+            for node in nodes:
+                places.node(record, node).write("/etc/kubernetes/kube-proxy.kubeconfig", proxy, 0o600)
+                places.node(record, node).run(["systemctl", "enable", "--quiet", "--now", "kube-proxy.service"])
+            _place_resolvers(record, plan.first_resolvers(nodes))
+            _wait_until_well(record, nodes)
+            guests.save(partial)
+            control_plane.stop(record)
+            control_plane.directory().rename(partial / _CONTROL_PLANE)
+            partial.rename(saved)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def heal(record: State, names: Sequence[str]) -> None:
@@ -35,17 +77,25 @@ def heal(record: State, names: Sequence[str]) -> None:
     cluster.reset(programs, nodes)
     guests = Guests(record, nodes, programs)
     chosen = [node for node in nodes if node.name in names]
-    with ThreadPoolExecutor(len(chosen)) as pool:
-        for done in [pool.submit(guests.resume, node) for node in chosen]:
-            done.result()
+    guests.resume(guests.saved_directory(), chosen)
+    in_parallel(guests.personalise, chosen)
     # The other nodes stay as they are, but for the pods behind the service.
     _place_resolvers(record, plan.first_resolvers(nodes))
+    _wait_until_well(record, chosen)
+
+
+def _wait_until_well(record: State, chosen: Sequence[NodePlan]) -> None:
     deadline = time.monotonic() + _PATIENCE
     for node in chosen:
         while text := trouble(record, node):
             if time.monotonic() > deadline:
-                raise LabError(f"{node.name} is not healthy after heal: {text}")
+                raise LabError(f"{node.name} does not become healthy: {text}")
             time.sleep(0.2)
+
+
+def access(record: State) -> dict[str, str]:
+    """How the cluster's administrator reaches it from this machine: `kubectl`, `kubeconfig` (both paths)."""
+    return {"kubectl": str(Path(record.programs) / "kubectl"), "kubeconfig": str(control_plane.kubeconfig())}
 
 
 def trouble(record: State, node: NodePlan) -> str:
@@ -71,7 +121,9 @@ def move_resolver(record: State, source: str, target: str) -> Pod:
 
 def _place_resolvers(record: State, pods: Sequence[Pod]) -> None:
     for each in plan_nodes(record.nodes):
-        wanted = each.pod("coredns") in pods
-        places.node(record, each).run(
-            ["systemctl", "enable" if wanted else "disable", "--quiet", "--now", each.pod("coredns").unit]
-        )
+        pod = each.pod("coredns")
+        wanted = pod in pods
+        place = places.node(record, each)
+        place.run(["systemctl", "enable" if wanted else "disable", "--quiet", "--now", pod.unit])
+        # Where no pod is, packets to its address are dropped, and not answered with an error by what is left of it.
+        place.run(["ip", "link", "set", pod.interface, "up" if wanted else "down"])

@@ -36,7 +36,10 @@ _MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_
 _SIZE_MIB = 2048
 
 _INIT = Path(__file__).with_name("init.sh")
-_AGENT_UNIT = Path(__file__).with_name("qemu-guest-agent.service")
+_AGENT_UNIT = Path(__file__).with_name("qemu-guest-agent@.service")
+
+# Ports to the guest, so many commands can run there side by side.
+PORTS = 4
 
 # $1 root, $2 where the three files go. Run in a copy-on-write mount of the root: the cached one stays as it is.
 _MAKE = """
@@ -57,8 +60,12 @@ rm -r "$tree"
 cp "$root/boot/vmlinuz-$version" "$2/kernel"
 mkdir -p "$root/usr/local/bin"
 for program in $5; do cp "$program" "$root/usr/local/bin/"; done
-cp "$7" "$root/etc/systemd/system/"
-ln -s "/etc/systemd/system/${7##*/}" "$root/etc/systemd/system/multi-user.target.wants/"
+units=$root/etc/systemd/system
+cp "$7" "$units/"
+ln -s /dev/null "$units/qemu-guest-agent.service"
+for port in $(seq "$8"); do
+    ln -s "../${7##*/}" "$units/multi-user.target.wants/qemu-guest-agent@$port.service"
+done
 mke2fs -q -t ext4 -O ^has_journal -m 0 -d "$root" "$2/disk" "$6M"
 """
 
@@ -93,7 +100,16 @@ def ensure(programs: tuple[Path, ...], hooks: tuple[str, ...]) -> Disk:
     packages = (*NODE.packages, "qemu-guest-agent", "busybox-static")
     own = (_KERNEL, _KEEP_TOOLS)
     root = image.ensure(Recipe("the virtual machines' root", "vm-root", packages, (*NODE.hooks, *own, *hooks)))
-    parts = (root.name, _MAKE, _INIT.read_text(), _AGENT_UNIT.read_text(), *_MODULES, str(_SIZE_MIB), *(str(each) for each in programs))
+    parts = (
+        root.name,
+        _MAKE,
+        _INIT.read_text(),
+        _AGENT_UNIT.read_text(),
+        *_MODULES,
+        str(_SIZE_MIB),
+        str(PORTS),
+        *(str(each) for each in programs),
+    )
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     found = host.cache_dir() / f"vm-disk-{key}"
     if found.is_dir():
@@ -119,7 +135,8 @@ def _make(root: Path, partial: Path, programs: tuple[Path, ...]) -> None:
     layers = f"lowerdir={root},upperdir={partial / 'upper'},workdir={partial / 'work'}"
     mount = f'mount -t overlay dnsmend-disk -o "{layers}" "{merged}"; exec sh -c "$@"'
     arguments = [str(merged), str(partial / "made"), str(_INIT), " ".join(_MODULES)]
-    arguments += [" ".join(str(each) for each in programs), str(_SIZE_MIB), str(_AGENT_UNIT)]
+    arguments += [" ".join(str(each) for each in programs), str(_SIZE_MIB)]
+    arguments += [str(_AGENT_UNIT), str(PORTS)]
     # A mount namespace of its own: the mount ends with the script, however that ends.
     host.run(
         ["unshare", "--mount", "--propagation=private", "sh", "-euc", mount, "sh", _MAKE, "sh", *arguments],

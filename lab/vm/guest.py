@@ -21,7 +21,7 @@ from lab.host import LabError
 from lab.state import Machine, State
 from lab.vm import accelerator
 from lab.vm.accelerator import Accelerator
-from lab.vm.disk import Disk
+from lab.vm.disk import PORTS, Disk
 from lab.vm.qmp import Monitor
 
 MEMORY_MIB = 512
@@ -59,7 +59,7 @@ class Saved:
 
 def entry(name: str) -> tuple[str, ...]:
     """The words that run a command in the machine `name`, as root."""
-    return (sys.executable, "-I", "-S", str(_AGENT), str(_agent_socket(name)))
+    return (sys.executable, "-I", "-S", str(_AGENT), ",".join(str(path) for path in _agent_sockets(name)))
 
 
 def run(
@@ -111,7 +111,7 @@ def _start(
 ) -> Machine:
     here = machine.directory(saved.name)
     here.mkdir(parents=True, exist_ok=True)
-    for old in (_agent_socket(saved.name), _monitor_socket(saved.name)):
+    for old in (*_agent_sockets(saved.name), _monitor_socket(saved.name)):
         old.unlink(missing_ok=True)
     argv = [
         accelerator.QEMU,
@@ -126,9 +126,10 @@ def _start(
         *("-serial", f"file:{here / 'kernel.log'}"),
         *("-qmp", f"unix:{_monitor_socket(saved.name)},server=on,wait=off"),
         *("-device", "virtio-rng-pci", "-device", "virtio-serial-pci"),
-        *("-chardev", f"socket,id=agent,path={_agent_socket(saved.name)},server=on,wait=off"),
-        *("-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"),
     ]
+    for port, path in enumerate(_agent_sockets(saved.name), 1):
+        argv += ["-chardev", f"socket,id=agent{port},path={path},server=on,wait=off"]
+        argv += ["-device", f"virtserialport,nr={port},chardev=agent{port},name=agent{port}"]
     for link in ("lan", "mgmt"):
         tap = network.tap(link, saved.name)
         argv += ["-netdev", f"tap,id={link},ifname={tap},script=no,downscript=no"]
@@ -159,8 +160,8 @@ def _overlay(base: Path, kind: str, image: Path) -> None:
     host.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(base), "-F", kind, str(image)])
 
 
-def _agent_socket(name: str) -> Path:
-    return machine.directory(name) / "agent.sock"
+def _agent_sockets(name: str) -> list[Path]:
+    return [machine.directory(name) / f"agent-{port}.sock" for port in range(1, PORTS + 1)]
 
 
 def _monitor_socket(name: str) -> Path:

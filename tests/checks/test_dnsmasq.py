@@ -15,9 +15,11 @@ from lab.api import Lab
 from models import node
 from probes.fleet import answers
 from probes.probe import Result
-from probes.questions import dns_questions, icmp_questions
+from probes.questions import Asking, icmp_questions, questions
 
 pytestmark = pytest.mark.lab
+
+HOW = Asking(name="google.com", service_name="kubernetes.default.svc.cluster.local", tries=5, deadline_s=1.0, pods=2)
 
 Judged = Callable[[], dict[tuple[str, str], Finding]]
 
@@ -31,15 +33,15 @@ def judged(healed: Lab, reached_all: list[Host]) -> Judged:
             snapshot.forget(host)
         fleet = snapshot.fleet(reached_all)
         vips = node.vips(fleet, None)
-        questions = {
+        asking = {
             host: [
-                *dns_questions(read, vips[host.name], "google.com", tries=5, deadline_s=1.0, pods=2),
-                *icmp_questions(read, vips[host.name], pods=1),
+                *questions(read, vips[host.name], [], HOW),
+                *icmp_questions(read, vips[host.name], HOW),
             ]
             for host in reached_all
             if (read := fleet[host.name])
         }
-        results: dict[str, list[Result]] = answers(questions)
+        results: dict[str, list[Result]] = answers(asking)
         order = [Status.SKIP, Status.PASS, Status.WARN, Status.UNKNOWN, Status.FAIL]
         found: dict[tuple[str, str], Finding] = {}
         for name in fleet:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from checks import dnsmasq_001, dnsmasq_002, dnsmasq_003, dnsmasq_004
-from checks.catalogue import CHECKS
+import pytest
+
+from checks.catalogue import CHECKS, MODULES
 
 PAGES = Path(__file__).resolve().parent.parent.parent / "docs" / "checks"
 
@@ -14,7 +16,11 @@ def test_pages_and_checks_match() -> None:
     assert {path.stem for path in PAGES.glob("*-*.md")} == set(CHECKS)
 
 
-def test_titles_match() -> None:
-    for module in (dnsmasq_001, dnsmasq_002, dnsmasq_003, dnsmasq_004):
-        assert (module.__doc__ or "").splitlines()[0] == f"{module.TITLE}."
-        assert (PAGES / f"{module.ID}.md").read_text().startswith(f"# {module.ID}: {module.TITLE}\n")
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.ID)
+def test_titles_and_operations_match(module: Any) -> None:
+    assert (module.__doc__ or "").splitlines()[0] == f"{module.TITLE}."
+    page = (PAGES / f"{module.ID}.md").read_text()
+    assert page.startswith(f"# {module.ID}: {module.TITLE}\n")
+    assert getattr(module, "OPERATION", "") in page
+    for part in ("What it means", "How to see it by hand", "What dnsmend says", "How it is fixed", "Sources"):
+        assert f"**{part}.**" in page

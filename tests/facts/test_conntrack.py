@@ -199,6 +199,12 @@ def test_the_kernels_log(tmp_path: Path) -> None:
     ]
 
 
+def test_the_recorded_log_of_a_full_table(tmp_path: Path, sample: Sample) -> None:
+    (tmp_path / "log").write_text("\n".join(sample("dmesg-conntrack-full.txt")) + "\n")
+    value = logged(tmp_path, f"cat {tmp_path}/log")["value"]
+    assert [(line["about"], line["times"]) for line in value] == [("conntrack table full", 4)]
+
+
 def test_a_log_without_complaints_is_empty(tmp_path: Path) -> None:
     assert logged(tmp_path, "echo '[ 1.0] Linux version 6.1.0'")["state"] == "empty"
 

@@ -231,7 +231,7 @@ def unloaded(folder: Path, modules: str | None, dependencies: str | None) -> Ipv
 def test_why_there_is_no_table(tmp_path: Path, modules: str | None, dependencies: str | None, support: str) -> None:
     table = answer(unloaded(tmp_path, modules, dependencies))["value"]
     assert table is not None
-    assert (table["support"], table["services"]) == (support, [])
+    assert (table["support"], table["tool"], table["services"]) == (support, True, [])
     assert not (tmp_path / "asked").exists(), "ipvsadm would have loaded ip_vs"
 
 

@@ -111,6 +111,16 @@ def test_a_mixed_ruleset(sample: Sample, condense: Condense, name: str) -> None:
     assert [rule["target"] for rule in tables["raw"]["dns"]] == ["NOTRACK"]
 
 
+def test_a_stale_dnat_that_is_alive_counts_packets(sample: Sample, condense: Condense) -> None:
+    (way,) = dnat_targets(condense(sample("iptables-nft-save-c_stale_counters.txt"))["nat"])
+    assert (way["vip"], way["to"], way["rule"]["packets"], way["rule"]["bytes"]) == (
+        "10.32.0.10",
+        "10.244.9.99:53",
+        7,
+        371,
+    )
+
+
 def test_both_backends_digest_the_same_foreign_rules_alike(sample: Sample, condense: Condense) -> None:
     nft = condense(sample("iptables-nft-save-c_mixed.txt"))
     legacy = condense(sample("iptables-legacy-save-c_mixed.txt"))

@@ -46,8 +46,8 @@ def test_what_the_node_itself_loses_is_its_upstreams_fault() -> None:
 
 
 def test_another_protocol_is_no_excuse() -> None:
-    results = [result(POD, "tcp", False, "timeout"), result(HOST, "udp", False, "timeout")]
-    problems, _ = judge(results)
+    own = result(POD, "udp", True, "answered")
+    problems, _ = judge([own, result(POD, "tcp", False, "timeout"), result(HOST, "udp", False, "timeout")])
     assert len(problems) == 1 and "TCP example.com" in problems[0]
 
 
@@ -55,3 +55,9 @@ def test_the_upstream_is_no_excuse_for_dnsmasqs_own_name() -> None:
     results = [result(POD, "udp", True, "timeout"), result(HOST, "udp", False, "timeout")]
     problems, _ = judge(results)
     assert len(problems) == 1 and "version.bind" in problems[0]
+
+
+def test_a_cluster_service_has_no_upstream_to_blame() -> None:
+    results = [result(POD, "udp", False, "timeout"), result(HOST, "udp", False, "timeout")]
+    problems, remarks = judge(results)
+    assert len(problems) == 2 and remarks == []

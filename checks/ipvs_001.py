@@ -1,0 +1,50 @@
+"""Queries for the cluster's DNS pass through IPVS.
+
+The direct proof that nothing pre-empts IPVS: so many questions are sent, and so many connections IPVS has counted. +0
+means that something takes the packets before it, whatever `ipvsadm -ln` shows.
+"""
+
+from __future__ import annotations
+
+from checks import guard
+from checks.case import Case
+from checks.finding import Finding, Status
+from models import kube_services
+
+ID = "IPVS-001"
+TITLE = "Queries for the cluster's DNS pass through IPVS"
+
+
+def check(case: Case) -> list[Finding]:
+    """One finding for each address of a DNS service that was counted."""
+    if found := guard.ipvs(case):
+        return [case.finding(ID, TITLE, *found)]
+    if kube_services.replaced(case.snapshot):
+        return [case.finding(ID, TITLE, Status.SKIP, "Cilium takes the services' packets before IPVS, by design")]
+    counted = {vip: case.ipvs_deltas[vip] for vip in case.dns_services() if vip in case.ipvs_deltas}
+    if not counted:
+        return [case.finding(ID, TITLE, Status.UNKNOWN, "nobody has counted IPVS connections while asking")]
+    return [_verdict(case, vip, *two) for vip, two in counted.items()]
+
+
+def _verdict(case: Case, vip: str, sent: int, counted: int) -> Finding:
+    evidence = [f"{vip}:53 UDP: {sent} questions sent, IPVS connections +{counted}"]
+    if kube_services.servers(case.snapshot, vip, "udp") is None:
+        return case.finding(ID, TITLE, Status.SKIP, f"IPVS has no UDP service for {vip}: see IPVS-002", evidence)
+    if not kube_services.holders(case.snapshot, vip):
+        return case.finding(ID, TITLE, Status.SKIP, f"{vip} is not an address of the node: see IPVS-005", evidence)
+    if not sent:
+        return case.finding(ID, TITLE, Status.UNKNOWN, f"no question to {vip} could be sent from this node", evidence)
+    if counted >= sent:
+        return case.finding(ID, TITLE, Status.PASS, f"IPVS has counted all {sent} questions to {vip}", evidence)
+    ways = [way for way in kube_services.ways(case.snapshot) if way.dnat["vip"] == vip]
+    ways.sort(key=lambda way: way.dnat["entry"]["packets"], reverse=True)
+    entries = [(way.backend, way.dnat["entry"]) for way in ways]
+    evidence += dict.fromkeys(f"{backend}: {rule['text']} [{rule['packets']} packets]" for backend, rule in entries)
+    ours = any(way.dnat["owner"] == "kube" for way in ways)
+    before = f"live rules in {ways[0].backend} take them" if ways else "something takes them before IPVS"
+    if counted:
+        sentence = f"IPVS has counted {counted} of {sent} questions to {vip}: others were lost or taken on their way"
+        return case.finding(ID, TITLE, Status.WARN, sentence, evidence)
+    sentence = f"{sent} questions to {vip} were sent and IPVS has counted none: {before}"
+    return case.finding(ID, TITLE, Status.FAIL, sentence, evidence, "netfilter.remove_stale" if ours else "")

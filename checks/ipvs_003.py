@@ -1,0 +1,64 @@
+"""IPVS has all real servers of the cluster's DNS.
+
+A node whose kube-proxy hangs keeps the real servers of that day: it misses those that came later, and sends all queries
+to the few that it has.
+"""
+
+from __future__ import annotations
+
+from checks import guard
+from checks.case import Case
+from checks.finding import Finding, Status
+from models import kube_services
+from models.kube_services import PROTOCOLS
+
+ID = "IPVS-003"
+TITLE = "IPVS has all real servers of the cluster's DNS"
+OPERATION = "ipvs.resync"
+
+
+def check(case: Case) -> list[Finding]:
+    """One finding for each address and protocol that IPVS has here."""
+    if found := guard.ipvs(case):
+        return [case.finding(ID, TITLE, *found)]
+    findings = [
+        _verdict(case, vip, protocol)
+        for vip in case.dns_services()
+        for protocol in PROTOCOLS
+        if kube_services.servers(case.snapshot, vip, protocol) is not None
+    ]
+    return findings or [case.finding(ID, TITLE, Status.SKIP, "IPVS has no DNS service here: see IPVS-002")]
+
+
+def _verdict(case: Case, vip: str, protocol: str) -> Finding:
+    servers = kube_services.servers(case.snapshot, vip, protocol) or []
+    own = {kube_services.end(server) for server in servers if server["weight"]}
+    peers = kube_services.peers(case.name, case.fleet, vip, protocol)
+    which = f"{protocol.upper()} {vip}:53"
+    evidence = [
+        f"{name}: {' '.join(sorted(ends)) or 'none'}" for name, ends in sorted({**peers, case.name: own}.items())
+    ]
+    if vip in case.endpoints:
+        missing = set(case.endpoints[vip]) - own
+        sure, source = True, "the EndpointSlices name"
+        evidence.append(f"EndpointSlices: {' '.join(sorted(case.endpoints[vip]))}")
+    else:
+        # What a single other node has may be a dead one that is left over there: that is IPVS-004 of that node.
+        everywhere = sorted({end for ends in peers.values() for end in ends})
+        missing = {end for end in everywhere if sum(end in ends for ends in peers.values()) * 2 > len(peers)} - own
+        sure, source = len(peers) > 1, "most other nodes have"
+    if not own:
+        sentence = f"{which} has no real server that takes connections"
+        return case.finding(ID, TITLE, Status.FAIL, sentence, evidence, OPERATION)
+    if missing and sure:
+        sentence = f"{which} lacks {' and '.join(sorted(missing))}, which {source}"
+        return case.finding(ID, TITLE, Status.FAIL, sentence, evidence, OPERATION)
+    if missing:
+        sentence = (
+            f"{which} lacks {' and '.join(sorted(missing))}, which {next(iter(peers))} has: one of the two is wrong"
+        )
+        return case.finding(ID, TITLE, Status.WARN, sentence, evidence, OPERATION)
+    if vip not in case.endpoints and not peers:
+        sentence = f"{which} has {len(own)} real servers, and there is nothing to compare them with"
+        return case.finding(ID, TITLE, Status.PASS, sentence, evidence)
+    return case.finding(ID, TITLE, Status.PASS, f"{which} has all its {len(own)} real servers", evidence)

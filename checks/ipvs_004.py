@@ -1,0 +1,65 @@
+"""Every real server of the cluster's DNS is alive.
+
+Each real server gets its share of the queries: one dead among two is half of them lost. kube-proxy removes a pod that
+has gone within seconds, unless its sync is broken. A TCP service keeps one with weight 0 for the connections that it
+still has: that is normal.
+"""
+
+from __future__ import annotations
+
+from checks import guard
+from checks.case import Case
+from checks.finding import Finding, Status
+from models import kube_services
+from models.kube_services import PROTOCOLS
+from probes.count import asked, received, sent, summary
+
+ID = "IPVS-004"
+TITLE = "Every real server of the cluster's DNS is alive"
+OPERATION = "ipvs.resync"
+
+
+def check(case: Case) -> list[Finding]:
+    """One finding for each address and protocol that IPVS has here."""
+    if found := guard.ipvs(case):
+        return [case.finding(ID, TITLE, *found)]
+    findings = [
+        _verdict(case, vip, protocol)
+        for vip in case.dns_services()
+        for protocol in PROTOCOLS
+        if kube_services.servers(case.snapshot, vip, protocol) is not None
+    ]
+    return findings or [case.finding(ID, TITLE, Status.SKIP, "IPVS has no DNS service here: see IPVS-002")]
+
+
+def _verdict(case: Case, vip: str, protocol: str) -> Finding:
+    servers = kube_services.servers(case.snapshot, vip, protocol) or []
+    which = f"{protocol.upper()} {vip}:53"
+    evidence = [
+        f"{protocol} {vip}:53 -> {kube_services.end(server)} weight {server['weight']},"
+        f" {server['active']}+{server['inactive']} connections"
+        for server in servers
+    ]
+    # UDP has no connection that a real server could be kept for.
+    taking = {kube_services.end(server): server for server in servers if server["weight"] or protocol == "udp"}
+    for end, server in taking.items():
+        tried = [
+            result
+            for result in case.results
+            if result["probe"]["destination"] == server["address"] and result["probe"]["protocol"] == protocol
+        ]
+        if sum(map(sent, tried)) and not sum(map(received, tried)):
+            sentence = f"{which} sends queries to {end}, which does not answer"
+            evidence += [f"{asked(result)}: {summary(result)}" for result in tried]
+            return case.finding(ID, TITLE, Status.FAIL, sentence, evidence, OPERATION)
+    peers = kube_services.peers(case.name, case.fleet, vip, protocol)
+    if vip in case.endpoints:
+        known, source, sure = set(case.endpoints[vip]), "the EndpointSlices name no such endpoint", True
+    else:
+        known = {end for ends in peers.values() for end in ends}
+        source, sure = f"none of {' and '.join(sorted(peers))} has it", len(peers) > 1
+    dead = sorted(set(taking) - known)
+    if dead and (peers or vip in case.endpoints):
+        sentence = f"{which} sends queries to {' and '.join(dead)}: {source}"
+        return case.finding(ID, TITLE, Status.FAIL if sure else Status.WARN, sentence, evidence, OPERATION)
+    return case.finding(ID, TITLE, Status.PASS, f"{which} has no dead real server among {len(taking)}", evidence)

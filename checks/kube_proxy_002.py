@@ -1,0 +1,51 @@
+"""kube-proxy's sync succeeds.
+
+kube-proxy writes its rules every sync period (30 s by default) whether something changed or not. When every sync
+aborts, its healthz page stays at 200: only the time of its last success tells.
+"""
+
+from __future__ import annotations
+
+from checks import guard
+from checks.case import Case
+from checks.finding import Finding, Status
+
+ID = "KUBEPROXY-002"
+TITLE = "kube-proxy's sync succeeds"
+OPERATION = "kube_proxy.restart"
+
+#: kube-proxy's default (kubernetes pkg/proxy/apis/config/v1alpha1/defaults.go).
+_PERIOD_S = 30.0
+
+
+def check(case: Case) -> list[Finding]:
+    """One finding."""
+    if found := guard.kubernetes(case):
+        return [case.finding(ID, TITLE, *found)]
+    proxy = case.snapshot["kube_proxy"]["value"]
+    assert proxy is not None, "guarded"
+    if not proxy["pid"]:
+        return [case.finding(ID, TITLE, Status.SKIP, "kube-proxy does not run here: see KUBEPROXY-001")]
+    sync = proxy["sync"]
+    if sync is None:
+        sentence = "kube-proxy does not answer on its metrics address, and nothing else tells when it last synced"
+        return [case.finding(ID, TITLE, Status.UNKNOWN, sentence, [f"healthz: {proxy['health']}"])]
+    limit = 2 * (proxy["config"]["sync_period"] or _PERIOD_S)
+    evidence = [
+        f"kubeproxy_sync_proxy_rules_last_timestamp_seconds {sync['last']:.0f}",
+        f"kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds {sync['last_queued']:.0f}",
+        f"the node's clock {sync['clock']:.0f}",
+        f"healthz: {proxy['health'] or 'no answer'}",
+    ]
+    age = sync["clock"] - sync["last"]
+    if sync["last"] and age <= limit:
+        return [case.finding(ID, TITLE, Status.PASS, f"the last sync was {max(age, 0):.0f} s ago", evidence)]
+    health = f", although healthz says {proxy['health']}" if proxy["health"] == 200 else ""
+    if sync["last"]:
+        sentence = f"the last sync that succeeded was {age:.0f} s ago, with a limit of {limit:.0f} s{health}"
+        return [case.finding(ID, TITLE, Status.FAIL, sentence, evidence, OPERATION)]
+    if sync["last_queued"] and sync["clock"] - sync["last_queued"] <= limit:
+        sentence = "no sync has succeeded yet, and the first was asked for only just now"
+        return [case.finding(ID, TITLE, Status.WARN, sentence, evidence)]
+    sentence = f"no sync has ever succeeded since kube-proxy started{health}"
+    return [case.finding(ID, TITLE, Status.FAIL, sentence, evidence, OPERATION)]

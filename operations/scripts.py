@@ -1,0 +1,41 @@
+"""The shell scripts that operations run on a node, from templates/."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from operations import runs
+
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).resolve().parent.parent / "templates"),
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+    autoescape=False,
+)
+_TEMPLATES.filters["quote"] = lambda value: shlex.quote(str(value))
+_TEMPLATES.filters["awk_match"] = lambda pattern, variable: f"{variable} ~ /{pattern}/"
+
+
+def step_script(template: str, run: str, step: str, undo_after: int, **names: Any) -> str:
+    """
+    A change with a way back: it takes the node's lock, keeps a journal and undo.sh, and is undone by a timer.
+
+    + template: its name in templates/; it begins with step.sh.j2
+    + run: the run's id
+    + step: the change's name; its folder on the node is `runs.step_directory(run, step)`
+    + undo_after: seconds after which the node takes the change back unless it is confirmed
+    + names: what else the template needs
+    """
+    return _TEMPLATES.get_template(template).render(
+        run=run,
+        dir=runs.step_directory(run, step),
+        timer=runs.timer(run, step),
+        undo_after=undo_after,
+        **names,
+    )

@@ -1,0 +1,225 @@
+"""The checks of IPVS: each fires on a healthy fleet with one thing changed, and only it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from checks.finding import Status
+from facts.interfaces import Interface
+from facts.ipvs_lines import Connection
+from facts.snapshot import Snapshot
+from probes.probe import Result
+from tests.checks.kube_fleet import VIP, fleet, judged, real_server, real_servers, statuses
+
+STUCK: Connection = {
+    "protocol": "udp",
+    "virtual": VIP,
+    "virtual_port": 53,
+    "destination": "10.244.0.12",
+    "port": 53,
+    "state": "UDP",
+    "entries": 3,
+    "longest": 294,
+}
+
+
+def table(node: Snapshot) -> Any:
+    return node["ipvs"]["value"]
+
+
+def without_service(node: Snapshot, protocol: str) -> None:
+    services = table(node)["services"]
+    services[:] = [one for one in services if (one["protocol"], one["port"]) != (protocol, 53)]
+
+
+def test_001_needs_counters() -> None:
+    found = judged(fleet(), ipvs_deltas={})
+    assert statuses(found) == {"IPVS-001": Status.UNKNOWN}
+
+
+@pytest.mark.parametrize(
+    ("delta", "status"),
+    [
+        ((20, 20), Status.PASS),
+        ((20, 31), Status.PASS),
+        ((20, 12), Status.WARN),
+        ((20, 0), Status.FAIL),
+        ((0, 0), Status.UNKNOWN),
+    ],
+)
+def test_001_compares_what_was_sent_and_counted(delta: tuple[int, int], status: Status) -> None:
+    found = judged(fleet(), ipvs_deltas={VIP: delta})
+    assert found["IPVS-001"]["status"] == status
+    assert set(statuses(found)) <= {"IPVS-001"}
+    # No rule is to blame here, so that removing rules would be no remedy.
+    assert found["IPVS-001"]["operation"] == ""
+
+
+def test_001_is_not_for_a_node_where_cilium_does_the_services() -> None:
+    nodes = fleet()
+    proxy = nodes["node-0"]["kube_proxy"]["value"]
+    assert proxy
+    proxy["cilium"] = {"pid": 812, "replacement": "true"}
+    assert statuses(judged(nodes, ipvs_deltas={VIP: (20, 0)})) == {"IPVS-001": Status.SKIP}
+    proxy["cilium"] = {"pid": 812, "replacement": "false"}
+    assert statuses(judged(nodes, ipvs_deltas={VIP: (20, 0)})) == {"IPVS-001": Status.FAIL}
+
+
+@pytest.mark.parametrize("protocol", ["udp", "tcp"])
+def test_002_names_the_missing_protocol(protocol: str) -> None:
+    nodes = fleet()
+    without_service(nodes["node-0"], protocol)
+    found = judged(nodes, ipvs_deltas={VIP: (20, 20 if protocol == "tcp" else 0)})
+    # Without a UDP service there is nothing that could count.
+    assert statuses(found) == {"IPVS-002": Status.FAIL} | ({"IPVS-001": Status.SKIP} if protocol == "udp" else {})
+    assert found["IPVS-002"]["operation"] == "ipvs.resync"
+    assert found["IPVS-002"]["sentence"] == (
+        f"IPVS has no {protocol.upper()} service for {VIP}:53; node-1 and node-2 have it"
+    )
+    assert statuses(judged(nodes, "node-1")) == {}
+
+
+def test_002_an_empty_table() -> None:
+    nodes = fleet()
+    table(nodes["node-0"])["services"] = []
+    found = judged(nodes)
+    assert (
+        found["IPVS-002"]["sentence"] == f"IPVS has no UDP and no TCP service for {VIP}:53; node-1 and node-2 have it"
+    )
+    assert statuses(found) == {
+        "IPVS-001": Status.SKIP,
+        "IPVS-002": Status.FAIL,
+        "IPVS-003": Status.SKIP,
+        "IPVS-004": Status.SKIP,
+    }
+
+
+def test_003_names_what_the_others_have() -> None:
+    nodes = fleet()
+    real_servers(nodes["node-0"], "udp").pop()
+    found = judged(nodes)
+    assert statuses(found) == {"IPVS-003": Status.FAIL}
+    assert found["IPVS-003"]["sentence"] == f"UDP {VIP}:53 lacks 10.244.0.13:53, which most other nodes have"
+    assert "node-0: 10.244.0.11:53" in found["IPVS-003"]["evidence"]
+    assert statuses(judged(nodes, "node-1")) == {}
+
+
+def test_003_the_endpoint_slices_win() -> None:
+    nodes = fleet()
+    ends = ["10.244.0.11:53", "10.244.0.13:53", "10.244.0.14:53"]
+    found = judged(nodes, endpoints={VIP: ends})
+    assert statuses(found) == {"IPVS-003": Status.FAIL}
+    assert found["IPVS-003"]["sentence"] == f"UDP {VIP}:53 lacks 10.244.0.14:53, which the EndpointSlices name"
+
+
+def test_003_no_real_server_that_takes_connections() -> None:
+    nodes = fleet()
+    for node in nodes.values():
+        for server in real_servers(node, "tcp"):
+            server["weight"] = 0
+    found = judged(nodes)
+    assert statuses(found) == {"IPVS-003": Status.FAIL}
+    assert "has no real server that takes connections" in found["IPVS-003"]["sentence"]
+
+
+def test_003_and_004_of_two_nodes_nobody_knows_which_is_right() -> None:
+    nodes = fleet()
+    del nodes["node-2"]
+    real_servers(nodes["node-0"], "udp").append(real_server("10.244.0.12"))
+    assert statuses(judged(nodes)) == {"IPVS-004": Status.WARN}
+    assert statuses(judged(nodes, "node-1")) == {"IPVS-003": Status.WARN}
+
+
+def test_004_names_what_nobody_else_has() -> None:
+    nodes = fleet()
+    real_servers(nodes["node-0"], "udp").append(real_server("10.244.0.12"))
+    found = judged(nodes)
+    assert statuses(found) == {"IPVS-004": Status.FAIL}
+    assert found["IPVS-004"]["operation"] == "ipvs.resync"
+    assert found["IPVS-004"]["sentence"] == (
+        f"UDP {VIP}:53 sends queries to 10.244.0.12:53: none of node-1 and node-2 has it"
+    )
+    for other in ("node-1", "node-2"):
+        assert statuses(judged(nodes, other)) == {}
+
+
+def test_004_weight_0_is_normal_for_tcp_only() -> None:
+    nodes = fleet()
+    real_servers(nodes["node-0"], "tcp").append(real_server("10.244.0.12", weight=0))
+    assert statuses(judged(nodes)) == {}
+    real_servers(nodes["node-0"], "udp").append(real_server("10.244.0.12", weight=0))
+    assert statuses(judged(nodes)) == {"IPVS-004": Status.FAIL}
+
+
+def asked(address: str, *outcomes: str) -> Result:
+    result: Any = {
+        "probe": {
+            "source": {"name": "pod kube-system/client", "netns": "", "address": "10.244.0.5"},
+            "destination": address,
+            "port": 53,
+            "protocol": "udp",
+            "name": "kubernetes.default.svc.cluster.local",
+            "rdtype": "A",
+            "rdclass": "IN",
+            "tries": len(outcomes),
+            "deadline_s": 1.0,
+            "rcodes": [],
+        },
+        "tries": [{"outcome": outcome, "rtt_ms": None, "rcode": "", "detail": ""} for outcome in outcomes],
+    }
+    return result  # type: ignore[no-any-return]
+
+
+def test_004_a_real_server_that_does_not_answer() -> None:
+    dead, alive = asked("10.244.0.13", "timeout", "timeout"), asked("10.244.0.11", "timeout", "answered")
+    found = judged(fleet(), results=[dead, alive])
+    assert statuses(found) == {"IPVS-004": Status.FAIL}
+    assert found["IPVS-004"]["sentence"] == f"UDP {VIP}:53 sends queries to 10.244.0.13:53, which does not answer"
+    assert any("timeout 2" in line for line in found["IPVS-004"]["evidence"])
+    assert statuses(judged(fleet(), results=[alive, asked("10.244.0.13", "not sent")])) == {}
+
+
+def test_005_the_address_is_missing() -> None:
+    nodes = fleet()
+    table(nodes["node-0"])["addresses"].remove(VIP)
+    found = judged(nodes, ipvs_deltas={VIP: (20, 0)})
+    assert statuses(found) == {"IPVS-005": Status.FAIL, "IPVS-001": Status.SKIP}
+    assert f"{VIP} is not on kube-ipvs0" in found["IPVS-005"]["sentence"]
+    table(nodes["node-0"]).update(device=False, addresses=[])
+    assert judged(nodes)["IPVS-005"]["status"] == Status.FAIL
+
+
+def test_005_another_interface_may_hold_it() -> None:
+    nodes = fleet()
+    table(nodes["node-0"])["addresses"].remove(VIP)
+    lo: Interface = next(one for one in nodes["node-0"]["interfaces"]["value"] if one["name"] == "lo")
+    lo["addresses"].append({**lo["addresses"][0], "address": VIP, "prefix": 32})
+    found = judged(nodes)
+    assert statuses(found) == {}
+    assert found["IPVS-005"]["sentence"] == f"{VIP} is on lo"
+
+
+def test_006_a_stuck_client() -> None:
+    nodes = fleet()
+    table(nodes["node-0"])["sysctls"]["expire_nodest_conn"] = "0"
+    assert statuses(judged(nodes)) == {"IPVS-006": Status.WARN}
+    table(nodes["node-0"])["connections"] = [STUCK]
+    # conntrack remembers the same flow; the remedy is IPVS's.
+    nodes["node-0"]["dns_flows"]["value"][0] |= {"reply_source": "10.244.0.12", "unreplied": 2}
+    found = judged(nodes)
+    assert statuses(found) == {"IPVS-006": Status.FAIL}
+    assert found["IPVS-006"]["operation"] == "server.sysctl"
+    assert found["IPVS-006"]["sentence"] == (
+        "3 UDP connections are kept for 10.244.0.12, which is no real server any more, and"
+        " net.ipv4.vs.expire_nodest_conn=0 drops their packets"
+    )
+
+
+def test_006_with_the_setting_in_force_stale_connections_end_by_themselves() -> None:
+    nodes = fleet()
+    table(nodes["node-0"])["connections"] = [STUCK]
+    found = judged(nodes)
+    assert statuses(found) == {}
+    assert any("stay with 10.244.0.12:53 for up to 294 s" in line for line in found["IPVS-006"]["evidence"])

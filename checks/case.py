@@ -55,6 +55,7 @@ class Case:
         host = node.host(self.snapshot, instance["pid"])
         return forecast(instance["options"], host, node.needs(self.name, self.fleet, vip))
 
+    @cached_property
     def dns_services(self) -> list[str]:
         """The addresses of the cluster's DNS services."""
         return kube_services.vips(self.fleet, self.endpoints)

@@ -24,7 +24,7 @@ def check(case: Case) -> list[Finding]:
         return [case.finding(ID, TITLE, *found)]
     if reason := case.unread(("dns_flows",)):
         return [case.finding(ID, TITLE, Status.UNKNOWN, reason)]
-    services = case.dns_services()
+    services = case.dns_services
     if not services:
         return [case.finding(ID, TITLE, Status.SKIP, "no service of the cluster listens on port 53")]
     if blind := [vip for vip in services if not case.targets(vip, "udp")]:
@@ -47,7 +47,7 @@ def check(case: Case) -> list[Finding]:
         f" {' and '.join(sorted({one['reply_source'] for one in stale}))}, which is no real server; {unreplied} of them"
         " have no answer"
     )
-    # Flows of a pod that has just gone live on for half a minute, and did get their answers.
+    # Flows of a pod that has just gone did get their answers, and live on for up to two minutes.
     return [case.finding(ID, TITLE, Status.FAIL if unreplied else Status.WARN, sentence, evidence, OPERATION)]
 
 

@@ -38,6 +38,6 @@ def ipvs(case: Case) -> Guard | None:
     mode = kube_services.mode(case.snapshot)
     if mode != "ipvs":
         return Status.SKIP, f"kube-proxy is in {mode} mode" if mode else "no kube-proxy and no IPVS on this node"
-    if not case.dns_services():
+    if not case.dns_services:
         return Status.SKIP, "no service of the cluster listens on port 53"
     return None

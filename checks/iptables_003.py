@@ -20,7 +20,7 @@ def check(case: Case) -> list[Finding]:
     """One finding for each backend and family with such rules."""
     if found := guard.rules(case):
         return [case.finding(ID, TITLE, *found)]
-    services = case.dns_services()
+    services = case.dns_services
     ways = [way for way in kube_services.ways(case.snapshot) if way.dnat["vip"] in services]
     findings: list[Finding] = []
     for backend, family in dict.fromkeys((way.backend, way.family) for way in ways):

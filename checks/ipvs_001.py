@@ -21,7 +21,7 @@ def check(case: Case) -> list[Finding]:
         return [case.finding(ID, TITLE, *found)]
     if kube_services.replaced(case.snapshot):
         return [case.finding(ID, TITLE, Status.SKIP, "Cilium takes the services' packets before IPVS, by design")]
-    counted = {vip: case.ipvs_deltas[vip] for vip in case.dns_services() if vip in case.ipvs_deltas}
+    counted = {vip: case.ipvs_deltas[vip] for vip in case.dns_services if vip in case.ipvs_deltas}
     if not counted:
         return [case.finding(ID, TITLE, Status.UNKNOWN, "nobody has counted IPVS connections while asking")]
     return [_verdict(case, vip, *two) for vip, two in counted.items()]

@@ -23,7 +23,7 @@ def check(case: Case) -> list[Finding]:
         return [case.finding(ID, TITLE, *found)]
     ipvs = case.snapshot["ipvs"]["value"]
     findings: list[Finding] = []
-    for vip in case.dns_services():
+    for vip in case.dns_services:
         missing = [name for name in PROTOCOLS if kube_services.servers(case.snapshot, vip, name) is None]
         evidence = [
             f"{one['protocol']} {one['address']}:{one['port']} {one['scheduler']}, {len(one['servers'])} real servers"

@@ -25,7 +25,7 @@ def check(case: Case) -> list[Finding]:
         return [case.finding(ID, TITLE, *found)]
     findings = [
         _verdict(case, vip, protocol)
-        for vip in case.dns_services()
+        for vip in case.dns_services
         for protocol in PROTOCOLS
         if kube_services.servers(case.snapshot, vip, protocol) is not None
     ]

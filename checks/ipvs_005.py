@@ -25,7 +25,7 @@ def check(case: Case) -> list[Finding]:
     ipvs = case.snapshot["ipvs"]["value"]
     assert ipvs is not None, "guarded"
     findings: list[Finding] = []
-    for vip in case.dns_services():
+    for vip in case.dns_services:
         on = kube_services.holders(case.snapshot, vip)
         evidence = [f"kube-ipvs0: {' '.join(ipvs['addresses'])}" if ipvs["device"] else "there is no kube-ipvs0"]
         if on:

@@ -44,8 +44,5 @@ def check(case: Case) -> list[Finding]:
     if sync["last"]:
         sentence = f"the last sync that succeeded was {age:.0f} s ago, with a limit of {limit:.0f} s{health}"
         return [case.finding(ID, TITLE, Status.FAIL, sentence, evidence, OPERATION)]
-    if sync["last_queued"] and sync["clock"] - sync["last_queued"] <= limit:
-        sentence = "no sync has succeeded yet, and the first was asked for only just now"
-        return [case.finding(ID, TITLE, Status.WARN, sentence, evidence)]
     sentence = f"no sync has ever succeeded since kube-proxy started{health}"
     return [case.finding(ID, TITLE, Status.FAIL, sentence, evidence, OPERATION)]

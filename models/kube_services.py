@@ -100,6 +100,15 @@ def end(server: Server) -> str:
     return f"{address}:{server['port']}"
 
 
+def connections(snapshot: Snapshot, vip: str) -> int | None:
+    """The connections that IPVS has counted for a DNS service over UDP; None without the service or its counters."""
+    ipvs = snapshot["ipvs"]["value"]
+    for service in ipvs["services"] if ipvs else []:
+        if (service["address"], service["port"], service["protocol"]) == (vip, 53, "udp") and service["counters"]:
+            return service["counters"]["connections"]
+    return None
+
+
 def peers(name: str, fleet: Mapping[str, Snapshot | None], vip: str, protocol: str) -> dict[str, set[str]]:
     """What the other nodes' IPVS tables have as real servers that take new connections, by node."""
     return {

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyinfra.api.config import Config
 from pyinfra.api.connect import connect_all, disconnect_all
 from pyinfra.api.host import Host
+from pyinfra.api.inventory import Inventory
 from pyinfra.api.state import State
 from pyinfra.context import ctx_state
-from pyinfra_cli.inventory import make_inventory
 
 from facts import snapshot
 from lab import lifecycle, plan
@@ -72,13 +74,19 @@ def reached_all(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Host
     monkeypatch.chdir(ROOT)
     state = State(check_for_changes=False)
     with ctx_state.use(state):
-        inventory = make_inventory("inventory", cwd=str(ROOT))
+        # Not by pyinfra's command line: importing that patches sockets and threads for every test after it.
+        policy = runpy.run_path("group_data/all.py")
+        inventory = Inventory((runpy.run_path("inventories/lab.py")["nodes"], _values(policy)))
         state.init(inventory, Config())
         connect_all(state)
         yield list(inventory)
         for host in inventory:
             snapshot.forget(host)
         disconnect_all(state)
+
+
+def _values(module: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in module.items() if not key.startswith("__")}
 
 
 @pytest.fixture

@@ -70,3 +70,13 @@ def test_the_table_can_fail(tmp_path: Path) -> None:
     bad = tmp_path / "bad.py"
     bad.write_text("from operations import dnsmasq\nimport checks.case\n")
     assert imported(bad) == {"operations", "checks"}
+
+
+def test_no_test_imports_pyinfras_command_line() -> None:
+    """It patches sockets and threads of the whole process: tests after it would not be what they seem."""
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert not (node.module or "").startswith("pyinfra_cli"), path
+            elif isinstance(node, ast.Import):
+                assert not any(alias.name.startswith("pyinfra_cli") for alias in node.names), path

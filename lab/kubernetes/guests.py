@@ -113,7 +113,13 @@ class Guests:
     def saved_directory(self) -> Path:
         """Where the state is, or will be, that fits these nodes and this machine."""
         key = hashlib.sha256()
-        parts = [str(self._disk.directory), self._how.identity, str(guest.MEMORY_MIB), guest.KERNEL_LINE]
+        parts = [
+            str(self._disk.directory),
+            self._how.identity,
+            str(guest.MEMORY_MIB),
+            guest.KERNEL_LINE,
+            self._how.kernel_line,
+        ]
         for part in (*(text.encode() for text in parts), *(self._seed(node) for node in self._nodes)):
             key.update(part)
         return host.cache_dir() / f"cluster-state-{key.hexdigest()[:16]}"

@@ -18,6 +18,12 @@ from lab.state import State
 
 _PATIENCE = 180.0
 
+# Linked by hand: `systemctl enable` makes systemd read all of its units again. Where no pod is, packets to its address
+# are dropped, and not answered with an error by what is left of it.
+_WANTS = "/etc/systemd/system/multi-user.target.wants"
+_START_POD = f'ip link set "$2" up && ln -sf "/etc/systemd/system/$1" {_WANTS}/ && systemctl start "$1"'
+_END_POD = f'systemctl stop "$1" && rm -f "{_WANTS}/$1" && ip link set "$2" down'
+
 # Folder of a saved state.
 _CONTROL_PLANE = "control-plane"
 
@@ -124,6 +130,4 @@ def _place_resolvers(record: State, pods: Sequence[Pod]) -> None:
         pod = each.pod("coredns")
         wanted = pod in pods
         place = places.node(record, each)
-        place.run(["systemctl", "enable" if wanted else "disable", "--quiet", "--now", pod.unit])
-        # Where no pod is, packets to its address are dropped, and not answered with an error by what is left of it.
-        place.run(["ip", "link", "set", pod.interface, "up" if wanted else "down"])
+        place.run(["sh", "-c", _START_POD if wanted else _END_POD, "sh", pod.unit, pod.interface])

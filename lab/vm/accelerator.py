@@ -18,20 +18,26 @@ _TRIAL_SECONDS = 12.0
 
 @dataclass(frozen=True)
 class Accelerator:
-    """How QEMU runs a guest's code: `options` for its command line, `identity` for what a saved state depends on."""
+    """How QEMU runs a guest's code.
+
+    `options` are for its command line, `kernel_line` is for the guest's; a saved state depends on `identity`.
+    """
 
     name: str
     options: tuple[str, ...]
+    kernel_line: str
     identity: str
 
 
 def choose(kernel: Path) -> Accelerator:
     """KVM if this machine can boot `kernel` with it, else QEMU's own translator. The answer is kept for this boot."""
     version = host.run([QEMU, "--version"]).stdout.splitlines()[0]
-    # Saved states of KVM guests hold what the processor could; the translator's only depend on QEMU.
+    # A saved state holds what the processor could, and how fast its time stamp counter is.
     processor = "".join(line for line in _processor() if line.startswith(("model name", "flags", "microcode")))
-    kvm = Accelerator("KVM", ("-accel", "kvm", "-cpu", "host"), f"kvm {version} {processor}")
-    translator = Accelerator("TCG", ("-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max"), f"tcg {version}")
+    kvm = Accelerator("KVM", ("-accel", "kvm", "-cpu", "host"), "", f"kvm {version} {processor}")
+    options = ("-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max")
+    # Every other clock is a device, and to read an emulated one is slow.
+    translator = Accelerator("TCG", options, "clocksource=tsc tsc=reliable", f"tcg {version} {processor}")
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return translator
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -1,11 +1,11 @@
 """Runs one command inside a virtual machine through its guest agent (qemu-ga(8)), as nsenter(1) does in a container.
 
-    python3 agent.py SOCKET,SOCKET,... COMMAND [ARGUMENT...]
+    python3 agent.py PIPES,PIPES,... COMMAND [ARGUMENT...]
 
 Standard input goes to the command if it is not a terminal; its output and exit code come back. The way leads over a
-virtio-serial port, so it works whatever state the guest's network is in. One command has one port to itself: the
-first of those given that is free. A program of its own, not a module: what starts it only knows that it is the
-beginning of a command line.
+virtio-serial port, so it works whatever state the guest's network is in. `PIPES`.in and `PIPES`.out are the machine's
+end of a port, and one command has one port to itself: the first of those given that is free. A program of its own,
+not a module: what starts it only knows that it is the beginning of a command line.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import fcntl
 import json
 import os
 import random
-import socket
+import select
 import sys
 import time
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from typing import Any
 _ENVIRONMENT = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root"]
 
 # The agent answers at once, but an emulated machine on a busy one is slow.
-_ANSWER_TIMEOUT = 30.0
+_ANSWER_TIMEOUT = 60.0
 _FREE_PORT_TIMEOUT = 300.0
 _DELIMITER = b"\xff"
 
@@ -35,19 +35,19 @@ class AgentError(Exception):
 
 
 class Agent:
-    """A connection to one guest agent. Raises OSError when it does not answer."""
+    """A connection to one guest agent, over QEMU's pair of pipes. Raises OSError when it does not answer."""
 
     def __init__(self, path: str) -> None:
-        self._link = socket.socket(socket.AF_UNIX)
-        self._link.settimeout(_ANSWER_TIMEOUT)
-        self._link.connect(path)
+        self._in = os.open(f"{path}.in", os.O_WRONLY | os.O_NONBLOCK)
+        self._out = os.open(f"{path}.out", os.O_RDONLY | os.O_NONBLOCK)
         self._buffer = b""
         # Drops what an earlier client may have left behind.
         number = random.SystemRandom().randrange(1, 1 << 31)
         self._send("guest-sync-delimited", {"id": number}, prefix=_DELIMITER)
-        self._read_past(_DELIMITER)
-        if json.loads(self._read_past(b"\n")) != {"return": number}:
-            raise OSError("the agent is out of step")
+        answer = b""
+        while answer != json.dumps({"return": number}).encode():
+            self._read_past(_DELIMITER)
+            answer = self._read_past(b"\n")
 
     def do(self, command: str, arguments: dict[str, Any]) -> Any:
         """Execute one of the agent's commands and return its answer. Raises AgentError, OSError."""
@@ -63,21 +63,28 @@ class Agent:
         if stdin is not None:
             arguments["input-data"] = base64.b64encode(stdin).decode()
         pid = self.do("guest-exec", arguments)["pid"]
-        pause = 0.01
+        # Each look costs the guest a little, and it notes that it was asked.
+        pause = 0.02
         while not (status := self.do("guest-exec-status", {"pid": pid}))["exited"]:
             time.sleep(pause)
-            pause = min(pause * 1.3, 0.1)
+            pause = min(pause * 1.6, 0.3)
         code = status["exitcode"] if "exitcode" in status else 128 + status.get("signal", 0)
         return code, base64.b64decode(status.get("out-data", "")), base64.b64decode(status.get("err-data", ""))
 
     def _send(self, command: str, arguments: dict[str, Any], prefix: bytes = b"") -> None:
-        self._link.sendall(prefix + json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+        rest = prefix + json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n"
+        while rest:
+            if not select.select([], [self._in], [], _ANSWER_TIMEOUT)[1]:
+                raise TimeoutError("nobody reads")
+            rest = rest[os.write(self._in, rest[: select.PIPE_BUF]) :]
 
     def _read_past(self, end: bytes) -> bytes:
         while end not in self._buffer:
-            data = self._link.recv(1 << 20)
+            if not select.select([self._out], [], [], _ANSWER_TIMEOUT)[0]:
+                raise TimeoutError("no answer")
+            data = os.read(self._out, 1 << 20)
             if not data:
-                raise OSError("connection closed")
+                raise OSError("QEMU has ended")
             self._buffer += data
         found, _, self._buffer = self._buffer.partition(end)
         return found
@@ -85,7 +92,7 @@ class Agent:
 
 @contextmanager
 def free_port(paths: list[str]) -> Iterator[str]:
-    """Hold the first socket that no other command uses. Raises OSError if none becomes free."""
+    """Hold the first pair of pipes that no other command uses. Raises OSError if none becomes free."""
     deadline = time.monotonic() + _FREE_PORT_TIMEOUT
     while True:
         for path in paths:

@@ -8,6 +8,7 @@ base of any number of machines.
 from __future__ import annotations
 
 import hashlib
+import os
 import shlex
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from lab.vm.qmp import Monitor
 
 MEMORY_MIB = 512
 
-KERNEL_LINE = "console=ttyS0 quiet panic=-1 net.ifnames=0 mitigations=off tsc=unstable random.trust_cpu=on"
+KERNEL_LINE = "console=ttyS0 quiet panic=-1 net.ifnames=0 mitigations=off random.trust_cpu=on nowatchdog"
 _AGENT = Path(__file__).with_name("agent.py")
 
 # Emulated on two shared cores a machine needs half a minute to boot; with KVM it is three seconds.
@@ -59,7 +60,7 @@ class Saved:
 
 def entry(name: str) -> tuple[str, ...]:
     """The words that run a command in the machine `name`, as root."""
-    return (sys.executable, "-I", "-S", str(_AGENT), ",".join(str(path) for path in _agent_sockets(name)))
+    return (sys.executable, "-I", "-S", str(_AGENT), ",".join(str(path) for path in _agent_pipes(name)))
 
 
 def run(
@@ -100,10 +101,18 @@ def save(saved: Saved) -> None:
 def wait_until_it_answers(name: str) -> None:
     """Wait for the guest agent. Raises LabError."""
     deadline = time.monotonic() + _BOOT_SECONDS
-    while run(name, ["true"], check=False).returncode != 0:
+    while not _answers(name):
         if time.monotonic() > deadline:
             raise LabError(f"{name} has not booted within {_BOOT_SECONDS:.0f} s; see {machine.directory(name)}")
         time.sleep(0.2)
+
+
+def _answers(name: str) -> bool:
+    try:
+        return run(name, ["true"], check=False, timeout=5.0).returncode == 0
+    except LabError:
+        # Nobody reads the port yet.
+        return False
 
 
 def _start(
@@ -111,8 +120,11 @@ def _start(
 ) -> Machine:
     here = machine.directory(saved.name)
     here.mkdir(parents=True, exist_ok=True)
-    for old in (*_agent_sockets(saved.name), _monitor_socket(saved.name)):
-        old.unlink(missing_ok=True)
+    _monitor_socket(saved.name).unlink(missing_ok=True)
+    for path in _agent_pipes(saved.name):
+        for end in (path.with_suffix(".in"), path.with_suffix(".out")):
+            end.unlink(missing_ok=True)
+            os.mkfifo(end, 0o600)
     argv = [
         accelerator.QEMU,
         *how.options,
@@ -120,15 +132,16 @@ def _start(
         *("-machine", "q35"),
         *("-m", str(MEMORY_MIB)),
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
-        *("-kernel", str(disk.kernel), "-initrd", str(disk.initramfs), "-append", KERNEL_LINE),
+        *("-kernel", str(disk.kernel), "-initrd", str(disk.initramfs), "-append", f"{KERNEL_LINE} {how.kernel_line}"),
         *("-drive", f"file={own},format=qcow2,if=virtio,cache=unsafe"),
         *("-drive", f"file={saved.seed},format=raw,if=virtio,readonly=on"),
         *("-serial", f"file:{here / 'kernel.log'}"),
         *("-qmp", f"unix:{_monitor_socket(saved.name)},server=on,wait=off"),
         *("-device", "virtio-rng-pci", "-device", "virtio-serial-pci"),
     ]
-    for port, path in enumerate(_agent_sockets(saved.name), 1):
-        argv += ["-chardev", f"socket,id=agent{port},path={path},server=on,wait=off"]
+    for port, path in enumerate(_agent_pipes(saved.name), 1):
+        # A socket without a client would make the guest's agent look for one ten times a second.
+        argv += ["-chardev", f"pipe,id=agent{port},path={path}"]
         argv += ["-device", f"virtserialport,nr={port},chardev=agent{port},name=agent{port}"]
     for link in ("lan", "mgmt"):
         tap = network.tap(link, saved.name)
@@ -160,8 +173,8 @@ def _overlay(base: Path, kind: str, image: Path) -> None:
     host.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(base), "-F", kind, str(image)])
 
 
-def _agent_sockets(name: str) -> list[Path]:
-    return [machine.directory(name) / f"agent-{port}.sock" for port in range(1, PORTS + 1)]
+def _agent_pipes(name: str) -> list[Path]:
+    return [machine.directory(name) / f"agent-{port}" for port in range(1, PORTS + 1)]
 
 
 def _monitor_socket(name: str) -> Path:

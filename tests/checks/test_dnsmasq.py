@@ -57,12 +57,18 @@ def judged(healed: Lab, reached_all: list[Host]) -> Judged:
 def test_a_healthy_fleet_passes_every_check(judged: Judged) -> None:
     found = judged()
     assert len(found) == 3 * len(CHECKS)
-    assert {finding["status"] for finding in found.values()} == {Status.PASS}, found
+    for (_, check), finding in found.items():
+        assert finding["status"] in expected(check), finding
+
+
+def expected(check: str) -> tuple[Status, ...]:
+    """These nodes are no cluster: what is about kube-proxy does not apply."""
+    return (Status.PASS,) if check.startswith("DNSMASQ") else (Status.PASS, Status.SKIP)
 
 
 def others_pass(found: dict[tuple[str, str], Finding], *named: str) -> bool:
     return all(
-        finding["status"] == Status.PASS
+        finding["status"] in expected(check)
         for (name, check), finding in found.items()
         if name != "node-0" or check not in named
     )

@@ -71,6 +71,24 @@ def test_real_servers_and_those_of_the_others() -> None:
     assert kube_services.end(real_server("fd00::11")) == "[fd00::11]:53"
 
 
+def test_counted_connections() -> None:
+    read = node()
+    assert kube_services.connections(read, VIP) is None
+    ipvs = read["ipvs"]["value"]
+    assert ipvs
+    for service in ipvs["services"]:
+        count = 83 if service["protocol"] == "udp" else 7
+        service["counters"] = {
+            "connections": count,
+            "in_packets": count,
+            "out_packets": count,
+            "in_bytes": 0,
+            "out_bytes": 0,
+        }
+    assert kube_services.connections(read, VIP) == 83
+    assert kube_services.connections(read, "10.32.0.99") is None
+
+
 def test_ways_through_live_rules_only() -> None:
     read = node()
     incident(read)

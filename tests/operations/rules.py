@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from lab.places import Node
+from tests.deploys.nodes import state
 
 COMMANDS = ("iptables-nft", "iptables-legacy", "ip6tables-nft", "ip6tables-legacy")
 MIXED = Path(__file__).resolve().parent.parent / "fixtures" / "rules"
@@ -34,6 +35,11 @@ def saves(node: Node) -> dict[str, list[str]]:
     return {command: save(node, command) for command in COMMANDS}
 
 
+def files(node: Node) -> list[str]:
+    """Every file of the node, with its mode and times, and the digests of its configuration."""
+    return [line for line in state(node) if re.match(r"[0-9a-f]{64} |/", line)]
+
+
 def is_owned(line: str) -> bool:
     """Whether the line is of kube-proxy or the kubelet: an owned chain, a rule in it, a jump into it."""
     if match := re.match(r"(?::|-A )(\S+)", line):
@@ -59,6 +65,6 @@ for family in ip ip6; do
 done
 update-alternatives --auto iptables; update-alternatives --auto ip6tables
 systemctl stop 'dnsmend-undo-*.timer'
-rm -rf /var/lib/dnsmend /usr/local/sbin/iptables /usr/local/sbin/iptables-legacy
+rm -rf /var/lib/dnsmend /usr/local/sbin/*tables* /run/once
 """
     node.run(["sh", "-c", script], check=False)

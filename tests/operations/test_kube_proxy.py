@@ -1,0 +1,221 @@
+"""How each form of kube-proxy is restarted, and when it counts as done.
+
+The restart itself runs against a stand-in unit: it shows the commands, the waiting and the refusals. That no query is
+lost, and that pods and IPVS come back, only a real kube-proxy can show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import pytest
+
+from facts.ipvs import IpvsTable
+from facts.ipvs_lines import Service
+from facts.kube_proxy_answer import Form, Pod, Proxy
+from lab.places import Node
+from models.interface_policy import Refused
+from operations.kube_proxy import dns_services, restart_command, unsynced, unwritten
+from tests.models.rulesets import MIXED
+from tests.operations.conftest import Operate
+from tests.operations.rules import save
+
+POD: Pod = {
+    "name": "kube-proxy-x7k2p",
+    "namespace": "kube-system",
+    "uid": "0b9c",
+    "sandbox": "5f2e",
+    "container": "77aa",
+    "image": "kube-proxy:v1.30.0",
+}
+
+
+def proxy(form: Form = "systemd", unit: str = "", pid: int = 100, answers: bool = True, last: float = 1.0) -> Proxy:
+    return {
+        "form": form,
+        "unit": unit,
+        "pid": pid,
+        "argv": [],
+        "mode": "ipvs",
+        "answers": answers,
+        "health": 200,
+        "config": {
+            "path": "",
+            "mode": "ipvs",
+            "sync_period": 0.0,
+            "min_sync_period": 0.0,
+            "scheduler": "",
+            "strict_arp": False,
+            "error": "",
+        },
+        "sync": {"last": last, "last_queued": 1.0, "clock": 2.0, "restore_failures": 0} if answers else None,
+        "version": "",
+        "pod": POD if form in ("DaemonSet", "static pod") else None,
+        "kubelet": 0,
+        "cilium": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("form", "unit"),
+    [
+        ("systemd", "kube-proxy.service"),
+        ("k3s", "k3s.service"),
+        ("k3s-agent", "k3s-agent.service"),
+        ("microk8s", "snap.microk8s.daemon-kubelite.service"),
+    ],
+)
+def test_units_are_restarted(form: Form, unit: str) -> None:
+    assert restart_command(proxy(form, unit)) == f"systemctl restart {unit}"
+
+
+@pytest.mark.parametrize("form", ["DaemonSet", "static pod"])
+def test_a_pod_gets_a_new_sandbox(form: Form) -> None:
+    assert restart_command(proxy(form)).endswith("crictl stopp 5f2e && crictl rmp 5f2e")
+
+
+def test_forms_that_nobody_would_start_again_are_refused() -> None:
+    with pytest.raises(Refused, match="process 100, which no unit and no kubelet would start again"):
+        restart_command(proxy("process"))
+    with pytest.raises(Refused, match="runs as k3s, but in no unit"):
+        restart_command(proxy("k3s"))
+    with pytest.raises(Refused, match="crictl does not show here: delete it with kubectl"):
+        restart_command(proxy("DaemonSet") | {"pod": None})
+    with pytest.raises(Refused, match="there is no kube-proxy here"):
+        restart_command(proxy("none"))
+
+
+def test_when_it_has_synced() -> None:
+    before = proxy(pid=100)
+    assert unsynced(before, None) == unsynced(before, proxy(pid=0)) == "kube-proxy does not run"
+    assert unsynced(before, proxy(pid=100)) == "the old kube-proxy still runs"
+    assert unsynced(before, proxy(pid=101, answers=False)) == "kube-proxy does not answer on its metrics address"
+    assert unsynced(before, proxy(pid=101, last=0.0)) == "kube-proxy has not synced yet"
+    assert unsynced(before, proxy(pid=101)) == ""
+    # Where the metrics were out of reach before, they are no reason to wait; where nothing ran, they are.
+    assert unsynced(proxy(pid=100, answers=False), proxy(pid=101, answers=False)) == ""
+    assert unsynced(proxy(pid=0, answers=False), proxy(pid=101, answers=False)) != ""
+
+
+def service(protocol: Literal["udp", "tcp"], *servers: str) -> Service:
+    return {
+        "protocol": protocol,
+        "address": "10.32.0.10",
+        "port": 53,
+        "fwmark": 0,
+        "scheduler": "rr",
+        "options": [],
+        "counters": None,
+        "servers": [
+            {
+                "address": address,
+                "port": 53,
+                "forward": "masq",
+                "weight": 1,
+                "active": 0,
+                "inactive": 0,
+                "counters": None,
+            }
+            for address in servers
+        ],
+    }
+
+
+def ipvs(*services: Service) -> IpvsTable:
+    return {
+        "support": "loaded",
+        "tool": True,
+        "services": list(services),
+        "total_services": len(services),
+        "device": True,
+        "addresses": [],
+        "total_addresses": 0,
+        "connections": [],
+        "sysctls": {},
+    }
+
+
+def test_when_its_rules_are_there() -> None:
+    wanted = [("udp", "10.32.0.10"), ("tcp", "10.32.0.10")]
+    table = ipvs(service("udp", "10.244.0.11"), service("tcp", "10.244.0.11"))
+    assert dns_services(table) == wanted
+    assert dns_services(None) == []
+    assert unwritten("ipvs", MIXED, table, "legacy", wanted) == ""
+    no_tcp = ipvs(service("udp", "10.244.0.11"), service("tcp"))
+    assert unwritten("ipvs", MIXED, no_tcp, "legacy", wanted) == "IPVS has no real server for 10.32.0.10:53 tcp"
+    assert unwritten("iptables", MIXED, None, "legacy", wanted) == ""
+    assert unwritten("iptables", MIXED[2:], None, "nft", []) == "nft does not hold kube-proxy's rules (KUBE-SERVICES)"
+    assert unwritten("nftables", [], None, "nft", []) == ""
+
+
+# The kernel names a process by the script that it runs.
+STAND_IN = r"""#!/usr/bin/python3
+import os, socket, time
+hangs = os.path.exists("/run/stand-in-hangs")
+if not hangs:
+    os.system("iptables -w -t nat -N KUBE-SERVICES 2>/dev/null")
+last = 0 if hangs else time.time()
+listener = socket.create_server(("127.0.0.1", 10249))
+while True:
+    client, _ = listener.accept()
+    path = client.recv(4000).split()[1].decode()
+    body = "iptables" if path == "/proxyMode" else f"kubeproxy_sync_proxy_rules_last_timestamp_seconds {last}\n"
+    client.sendall(f"HTTP/1.0 200 OK\r\n\r\n{body}".encode())
+    client.close()
+"""
+UNIT = "[Service]\nExecStart=/usr/local/bin/kube-proxy\n"
+CLEAR = (
+    "systemctl stop kube-proxy; rm -f /usr/local/bin/kube-proxy /run/systemd/system/kube-proxy.service /run/stand-in-*"
+)
+
+
+@pytest.fixture
+def stand_in(bare: Node) -> Iterator[Node]:
+    """node-0 with a unit kube-proxy.service that writes one chain and answers on its metrics address."""
+    bare.write("/usr/local/bin/kube-proxy", STAND_IN, 0o755)
+    bare.write("/run/systemd/system/kube-proxy.service", UNIT)
+    bare.run(["systemctl", "daemon-reload"])
+    bare.run(["systemctl", "start", "kube-proxy"])
+    yield bare
+    bare.run(["sh", "-c", f"{CLEAR}; systemctl daemon-reload"])
+
+
+def pid(node: Node) -> str:
+    return node.run(["systemctl", "show", "kube-proxy", "-p", "MainPID", "--value"]).stdout.strip()
+
+
+@pytest.mark.lab
+def test_it_is_restarted_and_waited_for(stand_in: Node, operate: Operate) -> None:
+    stand_in.run(["update-alternatives", "--set", "iptables", "/usr/sbin/iptables-legacy"])
+    old = pid(stand_in)
+    planned = operate("kube_proxy.restart", "legacy", dry=True)
+    assert planned.returncode == 0 and "1 (node-0)" in planned.stderr
+    assert pid(stand_in) == old
+    done = operate("kube_proxy.restart", "legacy", "wait=60")
+    assert done.returncode == 0, done.stderr
+    assert pid(stand_in) != old
+    assert ":KUBE-SERVICES -" in save(stand_in, "iptables-legacy")
+
+
+@pytest.mark.lab
+def test_one_that_does_not_sync_fails(stand_in: Node, operate: Operate) -> None:
+    stand_in.write("/run/stand-in-hangs", "")
+    done = operate("kube_proxy.restart", "nft", "wait=15")
+    assert done.returncode == 1
+    assert "kube-proxy has not synced yet, 15 s after the restart" in done.stderr
+
+
+@pytest.mark.lab
+def test_one_that_writes_to_the_other_backend_fails(stand_in: Node, operate: Operate) -> None:
+    done = operate("ipvs.resync", "legacy", "wait=15")
+    assert done.returncode == 1
+    assert "legacy does not hold kube-proxy's rules (KUBE-SERVICES), 15 s after the restart" in done.stderr
+
+
+@pytest.mark.lab
+def test_a_node_without_kube_proxy_is_left_alone(bare: Node, operate: Operate) -> None:
+    for operation in ("kube_proxy.restart", "ipvs.resync", "ipvs.clear", "kubelet.follow"):
+        done = operate(operation, "legacy")
+        assert done.returncode == 0, done.stderr
+        assert "Success" not in done.stderr.split("--> Results:")[0]

@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 PACKAGES := systemd-container mmdebstrap iproute2 util-linux procps openssh-client iputils-ping dnsmasq-base bind9-dnsutils nftables python3-venv
 
-.PHONY: demo test check setup lock clean
+.PHONY: demo test test-kubernetes check setup lock clean
 
 demo: setup          ## bring the lab up, break node-0's dnsmasq, watch dnsmend heal it
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m lab.demo
 
-test: setup check    ## every test, on real nodes
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest
+test: setup check    ## every test on containers as nodes; what needs a Kubernetes on virtual machines: make test-kubernetes
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -m "not kubernetes"
+
+test-kubernetes: setup
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -m kubernetes
 
 check: setup         ## style and types
 	$(VENV)/bin/ruff format --check .

@@ -41,7 +41,7 @@ verify_soak = 0
 #   "match-kubelet"   the backend that the node's kubelet writes to
 #   "legacy", "nft"   that one, on every node; a node that cannot have it is refused
 #   None              left alone
-iptables_backend = "match-majority"
+iptables_backend = None
 
 # How dnsmasq is told whom to answer, on a node where pods are not answered (a healthy node is left as it is):
 #   "except-lo"     except-interface=lo: everything but 127.0.0.1. Refused where the host itself asks 127.0.0.1.

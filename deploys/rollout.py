@@ -17,7 +17,7 @@ from facts import snapshot
 from facts.netfilter import Backend
 from facts.snapshot import Snapshot
 from models import kube_backends, kube_services, node
-from models.interface_policy import Refused
+from models.refused import Refused
 from models.stale_rules import other, stale
 from operations import alternatives, dnsmasq, kube_proxy
 from operations.wave import Wave, waves

@@ -28,15 +28,12 @@ from models.dnsmasq_edits import (
 )
 from models.host import Host
 from models.needs import Forecast, Need, forecast, is_answered
+from models.refused import Refused
 
 POLICIES = ("except-lo", "bind-dynamic", "named")
 
 _REMOVABLE = ("interface", "except-interface", "listen-address", "local-service")
 _BINDINGS = ("bind-interfaces", "bind-dynamic")
-
-
-class Refused(Exception):
-    """What the policy asks for cannot work on this node; the message says why, and nothing is changed."""
 
 
 @dataclass(frozen=True)

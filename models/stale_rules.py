@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from facts.netfilter import Backend, Family, Ruleset
 from facts.netfilter_chains import HINTS
 from facts.netfilter_table import Table
-from models.interface_policy import Refused
+from models.refused import Refused
 
 #: The chains that the kubelet writes, wherever its iptables is: what a containerised kube-proxy looks for.
 KUBELET_HINTS = ("KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY")

@@ -14,7 +14,7 @@ from facts.alternatives import Alternatives, Backends
 from facts.kernel import Kernel, KernelState, LegacyPreflight, LegacyUse
 from facts.netfilter import Backend, KubeRules, Ruleset
 from facts.reading import Reading
-from models.interface_policy import Refused
+from models.refused import Refused
 from models.stale_rules import kubelet_backends
 from operations import runs
 from operations.scripts import step_script

@@ -10,10 +10,9 @@ import shlex
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Literal
 
-import jinja2
 from pyinfra import host, logger
 from pyinfra.api.command import StringCommand
 from pyinfra.api.host import Host
@@ -23,21 +22,12 @@ from facts import snapshot
 from facts.dnsmasq import Instance
 from facts.snapshot import Snapshot
 from models import node
-from models.interface_policy import Plan, Refused, Wanted, plan
+from models.interface_policy import Plan, Wanted, plan
 from models.needs import Need
+from models.refused import Refused
 from operations import runs
+from operations.scripts import TEMPLATES
 from operations.wave import refusal
-
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).resolve().parent.parent / "templates"),
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-    autoescape=False,
-)
-_TEMPLATES.filters["quote"] = lambda value: shlex.quote(str(value))
-
 
 #: Without these the model would guess.
 _NEEDED: tuple[Literal["interfaces", "routes", "sockets", "pods", "dnsmasq"], ...] = (
@@ -117,7 +107,7 @@ def _arrivals(needs: Sequence[Need]) -> list[str]:
 
 
 def _managed(policy: str, lines: Sequence[str]) -> str:
-    return _TEMPLATES.get_template("dnsmasq-interface-policy.conf.j2").render(policy=policy, lines=lines)
+    return TEMPLATES.get_template("dnsmasq-interface-policy.conf.j2").render(policy=policy, lines=lines)
 
 
 @operation()
@@ -192,7 +182,7 @@ def show(node_host: Host, change: Change) -> None:
 
 def script(change: Change, run: str, undo_after: int) -> str:
     """The shell script that makes the change on the node; `payload` is its standard input."""
-    return _TEMPLATES.get_template("change-files.sh.j2").render(
+    return TEMPLATES.get_template("change-files.sh.j2").render(
         **_names(change, run),
         test=shlex.join([*change.plan.argv, "--test"]),
         undo_after=undo_after,
@@ -201,7 +191,7 @@ def script(change: Change, run: str, undo_after: int) -> str:
 
 def payload(change: Change, run: str) -> str:
     """The new texts and the way back, one a line: name and base64."""
-    undo = _TEMPLATES.get_template("undo.sh.j2").render(**_names(change, run), was_active=change.instance["pid"] != 0)
+    undo = TEMPLATES.get_template("undo.sh.j2").render(**_names(change, run), was_active=change.instance["pid"] != 0)
     texts = {str(number): edit.after for number, edit in enumerate(change.plan.edits)} | {"undo": undo}
     return "".join(f"{name} {base64.b64encode(_bytes(text)).decode()}\n" for name, text in texts.items())
 

@@ -14,7 +14,7 @@ from facts.ipvs import Ipvs, IpvsTable
 from facts.kube_proxy import KubeProxy
 from facts.kube_proxy_answer import Proxy
 from facts.netfilter import Backend, KubeRules, Ruleset
-from models.interface_policy import Refused
+from models.refused import Refused
 from models.stale_rules import has_services
 from operations import runs
 from operations.wave import refusal

@@ -11,7 +11,7 @@ from pyinfra.api.operation import operation
 from facts.alternatives import Alternatives
 from facts.netfilter import Backend, KubeRules, NftTables, Ruleset
 from facts.netfilter_chains import BARE, HASHED, HINTS, OWN_COMMENT, OWNED
-from models.interface_policy import Refused
+from models.refused import Refused
 from models.stale_rules import Stale, has_services, other, saved, stale
 from operations import runs
 from operations.scripts import step_script

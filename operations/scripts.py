@@ -1,4 +1,4 @@
-"""The shell scripts that operations run on a node, from templates/."""
+"""What operations write to a node or run there, from templates/."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jinja2
 
 from operations import runs
 
-_TEMPLATES = jinja2.Environment(
+TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).resolve().parent.parent / "templates"),
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
@@ -18,8 +18,8 @@ _TEMPLATES = jinja2.Environment(
     keep_trailing_newline=True,
     autoescape=False,
 )
-_TEMPLATES.filters["quote"] = lambda value: shlex.quote(str(value))
-_TEMPLATES.filters["awk_match"] = lambda pattern, variable: f"{variable} ~ /{pattern}/"
+TEMPLATES.filters["quote"] = lambda value: shlex.quote(str(value))
+TEMPLATES.filters["awk_match"] = lambda pattern, variable: f"{variable} ~ /{pattern}/"
 
 
 def step_script(template: str, run: str, step: str, undo_after: int, **names: Any) -> str:
@@ -32,7 +32,7 @@ def step_script(template: str, run: str, step: str, undo_after: int, **names: An
     + undo_after: seconds after which the node takes the change back unless it is confirmed
     + names: what else the template needs
     """
-    return _TEMPLATES.get_template(template).render(
+    return TEMPLATES.get_template(template).render(
         run=run,
         dir=runs.step_directory(run, step),
         timer=runs.timer(run, step),

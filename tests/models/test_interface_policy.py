@@ -17,7 +17,8 @@ from facts.snapshot import Snapshot
 from models import node
 from models.dnsmasq_config import Binding
 from models.dnsmasq_edits import with_text
-from models.interface_policy import POLICIES, Plan, Refused, Wanted, plan
+from models.interface_policy import POLICIES, Plan, Wanted, plan
+from models.refused import Refused
 
 FLEET = Path(__file__).parent.parent / "fixtures" / "fleet.json"
 VIP = "172.25.4.1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from facts.reading import State
-from models.interface_policy import Refused
+from models.refused import Refused
 from models.stale_rules import command, has_services, kubelet_backends, other, saved, stale
 from tests.models.rulesets import MIXED, ruleset, table
 

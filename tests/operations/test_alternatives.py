@@ -12,7 +12,7 @@ from facts.kernel import KernelState
 from facts.netfilter import Backend
 from facts.reading import Reading
 from lab.places import Node
-from models.interface_policy import Refused
+from models.refused import Refused
 from operations.alternatives import Selection, check_kernel, resolve, selections
 from tests.models.rulesets import MIXED, ruleset, table
 from tests.operations.conftest import Operate

@@ -15,7 +15,7 @@ from facts.ipvs import IpvsTable
 from facts.ipvs_lines import Service
 from facts.kube_proxy_answer import Form, Pod, Proxy
 from lab.places import Node
-from models.interface_policy import Refused
+from models.refused import Refused
 from operations.kube_proxy import dns_services, restart_command, unsynced, unwritten
 from tests.models.rulesets import MIXED
 from tests.operations.conftest import Operate

@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 PACKAGES := systemd-container mmdebstrap iproute2 util-linux procps openssh-client iputils-ping dnsmasq-base bind9-dnsutils nftables python3-venv
+PACKAGES_KUBERNETES := qemu-system-x86 qemu-utils e2fsprogs
 
 .PHONY: demo test test-kubernetes check setup lock clean
 
@@ -11,7 +12,8 @@ demo: setup          ## bring the lab up, break node-0's dnsmasq, watch dnsmend 
 test: setup check    ## every test on containers as nodes; what needs a Kubernetes on virtual machines: make test-kubernetes
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -m "not kubernetes"
 
-test-kubernetes: setup
+test-kubernetes: setup   ## what needs the Kubernetes lab
+	apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(PACKAGES_KUBERNETES)
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -m kubernetes
 
 check: setup         ## style and types

@@ -128,15 +128,6 @@ def has_systemd() -> bool:
     return Path("/run/systemd/system").is_dir()
 
 
-def has_ipvs() -> bool:
-    """True if this machine's kernel has IPVS, loaded or as a module (modprobe(8) loads nothing with -n)."""
-    if Path("/proc/net/ip_vs").exists():
-        return True
-    if shutil.which("modprobe", path=_PATH) is None:
-        return False
-    return run(["modprobe", "--dry-run", "--quiet", "ip_vs"], check=False).returncode == 0
-
-
 @contextmanager
 def locked(directory: Path) -> Iterator[int]:
     """Hold an exclusive lock on `directory`, made if needed; a child that inherits the descriptor holds it as well.

@@ -24,8 +24,7 @@ _PATIENCE = 180.0
 
 def up(count: int, *, endpoint_routes: bool = False, kubernetes: bool = False) -> None:
     """Bring the lab up with `count` nodes. Repairs a broken lab by building it again. Raises LabError."""
-    guests = kubernetes
-    host.require_machine(guests=guests)
+    host.require_machine(guests=kubernetes)
     if kubernetes and endpoint_routes:
         raise LabError("the Kubernetes lab has no endpoint routes: leave one of the two options out")
     try:
@@ -49,9 +48,9 @@ def up(count: int, *, endpoint_routes: bool = False, kubernetes: bool = False) -
         try:
             # What takes minutes, and a network, comes before anything that is to be taken down again.
             programs = binaries.ensure() if kubernetes else None
-            if programs and guests:
+            if programs:
                 build_disk(programs)
-            record = State(nodes=len(nodes), root=str(image.ensure()), programs=str(programs or ""), guests=guests)
+            record = State(nodes=len(nodes), root=str(image.ensure()), programs=str(programs or ""), guests=kubernetes)
             _build(record, nodes, endpoint_routes)
         except BaseException:
             # The consoles are what one wants to read after a failure, so only what runs is ended.

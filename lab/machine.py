@@ -109,6 +109,9 @@ def end(state: State, *names: str) -> None:
         if time.monotonic() > deadline:
             raise LabError(f"processes of the lab do not end: {remaining}")
         time.sleep(0.1)
+    if host.has_systemd():
+        # Gone before one of the same name is started.
+        host.run(["systemctl", "stop", *(_unit(name) for name in names)], check=False)
 
 
 def stop(state: State | None) -> None:
@@ -163,7 +166,7 @@ def _start_process(here: Path, argv: list[str]) -> Process:
 
 def _start_unit(name: str, argv: list[str]) -> Process:
     """Start through the machine's systemd, which delegates a control group, as systemd-nspawn@.service has it."""
-    unit = f"{cgroups.label()}-{name}.service"
+    unit = _unit(name)
     console = directory(name) / "console.log"
     properties = ["Delegate=yes", "KillMode=mixed", f"StandardOutput=file:{console}", f"StandardError=file:{console}"]
     options = [f"--property={text}" for text in properties]
@@ -185,6 +188,10 @@ def _start_unit(name: str, argv: list[str]) -> Process:
     if process is None:
         raise LabError(f"the machine ended at once; see {console}")
     return process
+
+
+def _unit(name: str) -> str:
+    return f"{cgroups.label()}-{name}.service"
 
 
 def _wait_for_leader(name: str, supervisor: Process) -> Process:

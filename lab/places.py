@@ -41,7 +41,7 @@ class Place:
             raise LabError(f"{self.name} has died, or the lab was taken down")
 
     def run(
-        self, argv: Sequence[str], *, stdin: str | None = None, check: bool = True, timeout: float = 60.0
+        self, argv: Sequence[str], *, stdin: str | None = None, check: bool = True, timeout: float = 120.0
     ) -> subprocess.CompletedProcess[str]:
         """Run a command there as root. Raises LabError if it fails and `check` is set."""
         self.require_alive()

@@ -59,8 +59,9 @@ class State:
     nodes: int
     root: str
     ready: bool = False
-    # With a cluster: where its programs are. Its nodes are virtual machines, or containers as without one.
+    # With Kubernetes: where its programs are.
     programs: str = ""
+    # The nodes are virtual machines, not containers.
     guests: bool = False
     machines: dict[str, Machine] = field(default_factory=dict)
     faults: dict[str, list[str]] = field(default_factory=dict)

@@ -37,13 +37,15 @@ _UNITS = (
 # Debian's unit does not start sshd while this file exists.
 _NO_SSHD = Path("etc/ssh/sshd_not_to_be_run")
 
-# $1 is the time, $2 the API server; the archive with the keys comes on standard input, in base64. kube-proxy's
-# connections are those of another lab: told so, it makes new ones at once.
+# $1 is the time, $2 the API server; the archive with the keys comes on standard input, in base64. The
+# neighbours, and kube-proxy's connections, are those of another lab: told so, the node finds new ones at once.
 _PERSONALISE = f"""
 set -e
 date --utc --set="@$1" >/dev/null
 base64 --decode | tar -x -C /
 rm /{_NO_SSHD}
+ip neighbour flush dev bond0
+ip neighbour flush dev mgmt0
 ss --kill --tcp dst "$2" >/dev/null
 systemctl start --no-block ssh.service
 """

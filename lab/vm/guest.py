@@ -64,7 +64,7 @@ def entry(name: str) -> tuple[str, ...]:
 
 
 def run(
-    name: str, argv: Sequence[str], *, stdin: str | None = None, check: bool = True, timeout: float = 60.0
+    name: str, argv: Sequence[str], *, stdin: str | None = None, check: bool = True, timeout: float = 120.0
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in the machine `name` as root. Raises LabError if it fails and `check` is set."""
     return host.run([*entry(name), *argv], stdin=stdin, check=check, timeout=timeout)

@@ -13,7 +13,7 @@ from checks.finding import Finding, Status
 
 ID = "CONNTRACK-001"
 TITLE = "The connection tracking table has room"
-OPERATION = "server.sysctl"
+OPERATION = "sysctl.settings"
 
 #: Share of the maximum from which on the table counts as nearly full.
 _NEAR = 0.9

@@ -4,7 +4,7 @@
     pyinfra inventory deploys/fix_dns.py -y
     pyinfra -y inventory deploys/undo.py --data run=RUN  # the way back
 
-One iptables backend with nobody's stale rules in the other one; then a dnsmasq that answers pods.
+One iptables backend with nobody's stale rules in the other one; a kube-proxy that works; a dnsmasq that answers pods.
 """
 
 from pyinfra import host, state
@@ -12,7 +12,7 @@ from pyinfra import host, state
 from deploys import policy as policies
 from deploys import rollout
 from models.stale_rules import other
-from operations import alternatives, conntrack, dnsmasq, kube_proxy, kubelet, netfilter, runs, verify
+from operations import alternatives, conntrack, dnsmasq, kube_proxy, kubelet, netfilter, runs, sysctl, verify
 from operations.wave import any_changed, gate
 
 policy = policies.of(host)
@@ -21,49 +21,45 @@ plan = rollout.of(state)
 # host.loop gives each wave operations of its own: pyinfra knows an operation by its line and its turn in the loop.
 for wave in host.loop(plan.waves):
     if host.name in wave:
-        backend = plan.changes[host.name].backend
-        changed = []
-        if backend:
-            chosen = alternatives.backend(
-                name=f"{wave}: iptables is {backend}",
-                target=backend,
-                undo_after=policy.undo_after,
-                _if=wave.is_open,
-            )
-            switched = [chosen] if plan.changes[host.name].switches else []
-            kubelet.follow(
-                name=f"{wave}: the kubelet follows", backend=backend, _if=[wave.is_open, any_changed(*switched)]
-            )
-            hints = netfilter.remove_hints(
-                name=f"{wave}: no hint leads to {other(backend)}",
-                losing=other(backend),
-                undo_after=policy.undo_after,
-                _if=wave.is_open,
-            )
+        change = plan.changes[host.name]
+        # For operations that can be taken back, and for those that only follow others.
+        risky = {"undo_after": policy.undo_after, "_if": wave.is_open}
+        changed, switched = [], []
+        for reason in change.asked.because:
+            host.log(reason)
+        if change.asked.settings:
+            wanted = change.asked.settings
+            changed += [sysctl.settings(name=f"{wave}: kernel settings", wanted=wanted, **risky)]
+        if change.backend:
+            backend, losing = change.backend.backend, other(change.backend.backend)
+            chosen = alternatives.backend(name=f"{wave}: iptables is {backend}", target=backend, **risky)
+            if change.backend.switches:
+                switched += [chosen]
+                follows = [wave.is_open, any_changed(chosen)]
+                kubelet.follow(name=f"{wave}: the kubelet follows", backend=backend, _if=follows)
+            hints = netfilter.remove_hints(name=f"{wave}: no hint leads to {losing}", losing=losing, **risky)
+            switched += [hints]
+            changed += [chosen, hints]
+        if change.backend or change.asked.restart:
             kube_proxy.restart(
-                name=f"{wave}: kube-proxy writes to {backend}",
-                backend=backend,
+                name=f"{wave}: kube-proxy writes its rules anew",
+                backend=change.writes_to,
                 vips=plan.services,
-                _if=[wave.is_open, any_changed(*switched, hints)],
+                _if=wave.is_open if change.asked.restart else [wave.is_open, any_changed(*switched)],
             )
-            removed = netfilter.remove_stale(
-                name=f"{wave}: no stale rule in {other(backend)}",
-                losing=other(backend),
-                undo_after=policy.undo_after,
-                _if=wave.is_open,
-            )
+        if change.backend:
+            removed = netfilter.remove_stale(name=f"{wave}: no stale rule in {losing}", losing=losing, **risky)
+            switched += [removed]
+            changed += [removed]
+        if change.backend or change.asked.flush:
             conntrack.flush(
                 name=f"{wave}: forget where DNS went",
                 scope="dns",
                 vips=plan.services,
-                _if=[wave.is_open, any_changed(*switched, removed)],
+                _if=wave.is_open if change.asked.flush else [wave.is_open, any_changed(*switched)],
             )
-            changed += [chosen, hints, removed]
         listening = dnsmasq.interface_policy(
-            name=f"{wave}: dnsmasq answers pods, LAN and host",
-            **policies.dnsmasq_arguments(policy),
-            undo_after=policy.undo_after,
-            _if=wave.is_open,
+            name=f"{wave}: dnsmasq answers pods, LAN and host", **policies.dnsmasq_arguments(policy), **risky
         )
         verify.dns_answers(
             name=f"{wave}: prove it from the pods",

@@ -34,6 +34,7 @@ class Policy:
     probe_pods: int
     verify_soak: int
     iptables_backend: Target | None
+    conntrack_max: int | None
     dnsmasq_interface_policy: str
     dnsmasq_interfaces: tuple[str, ...] | None
     dnsmasq_foreign_interfaces: tuple[str, ...]
@@ -150,6 +151,7 @@ _RULES: dict[str, Callable[[Any], str]] = {
     "probe_pods": _count(1, 20),
     "verify_soak": _count(0, 3600),
     "iptables_backend": _or_none(_target),
+    "conntrack_max": _or_none(_count(1024, 16_777_216)),
     "dnsmasq_interface_policy": _policy,
     "dnsmasq_interfaces": _or_none(_interfaces),
     "dnsmasq_foreign_interfaces": _interfaces,

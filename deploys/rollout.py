@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pyinfra import logger
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host
+from pyinfra.api.inventory import Inventory
 from pyinfra.api.state import State
 
+from deploys import asked as asks
 from deploys import policy as policies
+from deploys.asked import Asked
 from deploys.policy import Policy
 from facts import snapshot
 from facts.netfilter import Backend
@@ -24,21 +27,37 @@ from operations.wave import Wave, waves
 
 
 @dataclass(frozen=True)
+class BackendChange:
+    """The iptables backend that a node is brought to.
+
+    + switches: whether its commands are another one now
+    + cleans: whether the other backend holds rules of kube-proxy or the kubelet
+
+    Neither: its commands are only not chosen for good yet.
+    """
+
+    backend: Backend
+    switches: bool
+    cleans: bool
+
+
+@dataclass(frozen=True)
 class NodeChange:
     """What one node needs.
 
     + dnsmasq: the edits of its dnsmasq
-    + backend: the iptables backend that it is to have, None where nothing of that has to be done
-    + switches: whether its commands are another one now; otherwise they are only not chosen for good, or stale rules
-      are left
+    + backend: None where nothing of that has to be done
+    + asked: what its checks ask for
+    + writes_to: the backend that holds kube-proxy's rules when all is done
     """
 
     dnsmasq: list[dnsmasq.Change] = field(default_factory=list)
-    backend: Backend | None = None
-    switches: bool = False
+    backend: BackendChange | None = None
+    asked: Asked = field(default_factory=Asked)
+    writes_to: Backend = "nft"
 
     def __bool__(self) -> bool:
-        return bool(self.dnsmasq or self.backend)
+        return bool(self.dnsmasq or self.backend or self.asked)
 
 
 @dataclass(frozen=True)
@@ -60,18 +79,20 @@ def of(state: State) -> Rollout:
         fleet = snapshot.fleet(hosts)
         # Reading let other greenlets in: one of them may have been here.
         if id(state) not in _made:
-            _made[id(state)] = _plan(hosts, fleet)
+            _made[id(state)] = _plan(state.inventory, hosts, fleet)
     return _made[id(state)]
 
 
-def _plan(hosts: list[Host], fleet: Mapping[str, Snapshot | None]) -> Rollout:
+def _plan(inventory: Inventory, hosts: list[Host], fleet: Mapping[str, Snapshot | None]) -> Rollout:
     changes: dict[str, NodeChange] = {}
     refusals: list[str] = []
     served = node.vips(fleet, policies.of(hosts[0]).dns_vips)
-    majority = _majority(fleet)
+    majority = _majority(fleet, len(inventory) - len(hosts))
     for host in hosts:
         policy = policies.of(host)
         try:
+            backend = _backend(fleet[host.name], policy, majority)
+            asked = asks.of(host.name, fleet, policy)
             changes[host.name] = NodeChange(
                 dnsmasq.changes(
                     host.name,
@@ -81,7 +102,9 @@ def _plan(hosts: list[Host], fleet: Mapping[str, Snapshot | None]) -> Rollout:
                     foreign=policy.dnsmasq_foreign_interfaces,
                     served=served[host.name],
                 ),
-                *_backend(fleet[host.name], policy, majority),
+                backend,
+                asked,
+                _writes_to(fleet[host.name], backend, asked),
             )
         except Refused as refusal:
             refusals.append(f"{host.name}: {refusal}")
@@ -92,6 +115,8 @@ def _plan(hosts: list[Host], fleet: Mapping[str, Snapshot | None]) -> Rollout:
         others = "Nothing was changed on any node. To go on without such a node: --exclude NODE."
         raise PyinfraError("\n    ".join(["stopped before any change:", *refusals, others]))
     policy = policies.of(hosts[0])
+    if policy.iptables_backend in ("match-majority", "match-kubelet"):
+        changes = _healthy_left_alone(changes)
     last = [host.name for host in hosts if host.name in policy.last_nodes]
     order = [host.name for host in hosts if host.name not in last] + last
     changing = [name for name in order if changes[name]]
@@ -99,40 +124,59 @@ def _plan(hosts: list[Host], fleet: Mapping[str, Snapshot | None]) -> Rollout:
     return Rollout(changes, tuple(waves(changing, healthy, policy.canary_nodes, policy.wave_nodes)), services)
 
 
-def _majority(fleet: Mapping[str, Snapshot | None]) -> Backend | None:
-    """The backend that more than half of the cluster's nodes have; None where none has."""
+def _majority(fleet: Mapping[str, Snapshot | None], unseen: int) -> Backend | None:
+    """The backend that more than half of the cluster's nodes have, those counted that were not read; else None."""
     backends = Counter(
         kube_backends.host(read, 4) for read in fleet.values() if read and read["kube_proxy"]["value"] is not None
     )
     for backend, count in backends.most_common(1):
-        if 2 * count > backends.total():
+        if 2 * count > backends.total() + unseen:
             return backend
     return None
 
 
-def _backend(read: Snapshot | None, policy: Policy, majority: Backend | None) -> tuple[Backend | None, bool]:
-    """The backend that this node has to be brought to, and whether its commands have to be switched for that.
+def _healthy_left_alone(changes: dict[str, NodeChange]) -> dict[str, NodeChange]:
+    """Where the whole fleet agrees already, nobody's commands are chosen for good: nothing is wrong there."""
+    if any(change.backend and (change.backend.switches or change.backend.cleans) for change in changes.values()):
+        return changes
+    return {name: replace(change, backend=None) for name, change in changes.items()}
 
-    None where it is there and the other one holds nothing stale. A node without Kubernetes is left alone: which
-    iptables it uses is its own matter. Raises Refused.
+
+def _backend(read: Snapshot | None, policy: Policy, majority: Backend | None) -> BackendChange | None:
+    """The backend that this node has to be brought to; None where it is there and the other one holds nothing stale.
+
+    A node without Kubernetes is left alone: which iptables it uses is its own matter. Raises Refused.
     """
     if read is None or policy.iptables_backend is None:
-        return None, False
+        return None
     for what in ("kube_proxy", "rulesets", "alternatives"):
         reading = read[what]
         if reading["state"] not in ("value", "empty", "tool missing"):
             raise Refused(f"its {what} are not known: {reading['state']}: {reading['detail']}")
     proxy = read["kube_proxy"]["value"]
     if proxy is None:
-        return None, False
+        return None
     wanted = alternatives.resolve(policy.iptables_backend, read["rulesets"], majority)
     needed = alternatives.selections(read["alternatives"]["value"], wanted)
     if needed and wanted == "legacy":
         alternatives.check_kernel(read["kernel"], None)
-    if not needed and not stale(read["rulesets"]["value"], other(wanted)):
-        return None, False
+    cleans = bool(stale(read["rulesets"]["value"], other(wanted)))
+    if not needed and not cleans:
+        return None
     if proxy["form"] != "none":
         kube_proxy.restart_command(proxy)
     backends = read["alternatives"]["value"]
     commands = backends["commands"] if backends else []
-    return wanted, any(command["backend"] != wanted for command in commands)
+    return BackendChange(wanted, any(command["backend"] != wanted for command in commands), cleans)
+
+
+def _writes_to(read: Snapshot | None, backend: BackendChange | None, asked: Asked) -> Backend:
+    """Where kube-proxy's rules are to be found after a restart. Raises Refused where that cannot be told."""
+    proxy = read["kube_proxy"]["value"] if read else None
+    if not asked.restart or read is None or proxy is None:
+        return backend.backend if backend else "nft"
+    kube_proxy.restart_command(proxy)
+    found = backend.backend if backend else kube_services.active(read, 4)
+    if found is None and kube_services.mode(read) != "nftables":
+        raise Refused("kube-proxy is to be restarted, and nothing tells which iptables backend it writes to")
+    return found or "nft"

@@ -41,7 +41,12 @@ verify_soak = 0
 #   "match-kubelet"   the backend that the node's kubelet writes to
 #   "legacy", "nft"   that one, on every node; a node that cannot have it is refused
 #   None              left alone
-iptables_backend = None
+# With match-*, nothing is done where every node agrees and no rule is stale.
+iptables_backend = "match-majority"
+
+# Tracked connections that a node has room for once its table is full (each takes about 400 bytes); never lowered.
+# None: left alone. kube-proxy's own setting (conntrack.maxPerCore) should not be lower.
+conntrack_max = 262144
 
 # How dnsmasq is told whom to answer, on a node where pods are not answered (a healthy node is left as it is):
 #   "except-lo"     except-interface=lo: everything but 127.0.0.1. Refused where the host itself asks 127.0.0.1.

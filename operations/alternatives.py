@@ -49,7 +49,10 @@ def resolve(target: Target, rulesets: Reading[list[Ruleset]], majority: Backend 
         return target
     if target == "match-majority":
         if majority is None:
-            raise Refused("match-majority: no backend has a majority in this fleet")
+            raise Refused(
+                "match-majority: no backend is that of more than half of the inventory's nodes, those counted that "
+                "--limit leaves out; iptables_backend can also name one"
+            )
         return majority
     known = _known(rulesets, "rules")
     backends = kubelet_backends(known)

@@ -44,7 +44,7 @@ def test_001_drops_tell_and_the_count_warns(bent: Snapshot, drops: int | None, s
     found = judged(fleet() | {"node-0": bent}, drops=drops)
     assert found["CONNTRACK-001"]["status"] == status
     assert set(statuses(found)) <= {"CONNTRACK-001"}
-    assert found["CONNTRACK-001"]["operation"] == ("" if status == Status.PASS else "server.sysctl")
+    assert found["CONNTRACK-001"]["operation"] == ("" if status == Status.PASS else "sysctl.settings")
     assert any(line.startswith("count=") and "drop=" in line for line in found["CONNTRACK-001"]["evidence"])
 
 

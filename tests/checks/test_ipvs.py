@@ -210,7 +210,7 @@ def test_006_a_stuck_client() -> None:
     nodes["node-0"]["dns_flows"]["value"][0] |= {"reply_source": "10.244.0.12", "unreplied": 2}
     found = judged(nodes)
     assert statuses(found) == {"IPVS-006": Status.FAIL}
-    assert found["IPVS-006"]["operation"] == "server.sysctl"
+    assert found["IPVS-006"]["operation"] == "sysctl.settings"
     assert found["IPVS-006"]["sentence"] == (
         "3 UDP connections are kept for 10.244.0.12, which is no real server any more, and"
         " net.ipv4.vs.expire_nodest_conn=0 drops their packets"

@@ -4,16 +4,25 @@ VENV := .venv
 PACKAGES := systemd-container mmdebstrap iproute2 util-linux procps openssh-client iputils-ping dnsmasq-base bind9-dnsutils nftables python3-venv
 PACKAGES_KUBERNETES := qemu-system-x86 qemu-utils e2fsprogs
 
-.PHONY: demo test test-kubernetes check setup lock clean
+# What is missing of some Debian packages, said and installed.
+define install
+	@missing=$$(for p in $(1); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	if [ -n "$$missing" ]; then echo "installing: $$missing"; \
+		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing; fi
+endef
+
+.PHONY: demo demo-ipvs test test-kubernetes check setup kubernetes-packages lock clean
 
 demo: setup          ## bring the lab up, break node-0's dnsmasq, watch dnsmend heal it
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m lab.demo
 
+demo-ipvs: setup kubernetes-packages   ## the second incident, on virtual machines with a real kube-proxy; builds Kubernetes first
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m lab.demo ipvs
+
 test: setup check    ## every test on containers as nodes; what needs a Kubernetes on virtual machines: make test-kubernetes
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -m "not kubernetes"
 
-test-kubernetes: setup   ## what needs the Kubernetes lab
-	apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(PACKAGES_KUBERNETES)
+test-kubernetes: setup kubernetes-packages   ## what needs the Kubernetes lab
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -m kubernetes
 
 check: setup         ## style and types
@@ -23,10 +32,11 @@ check: setup         ## style and types
 
 setup: $(VENV)/ready
 
+kubernetes-packages:
+	$(call install,$(PACKAGES_KUBERNETES))
+
 $(VENV)/ready: requirements.lock
-	@missing=$$(for p in $(PACKAGES); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
-	if [ -n "$$missing" ]; then echo "installing: $$missing"; \
-		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing; fi
+	$(call install,$(PACKAGES))
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dnsmend needs Python 3.11 or newer: make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.lock

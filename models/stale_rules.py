@@ -6,8 +6,8 @@ still holds goes on rewriting packets with the addresses of pods that are gone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from facts.netfilter import Backend, Family, Ruleset
 from facts.netfilter_chains import HINTS
@@ -20,18 +20,33 @@ KUBELET_HINTS = ("KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY")
 
 @dataclass(frozen=True)
 class Stale:
-    """Owned chains in one table of the losing backend, and the rules in them and into them."""
+    """Owned chains in one table of the losing backend, and the rules in them and into them.
+
+    + chains, rules: how many
+    + names: the chains' names; hashed: how many there are besides of KUBE-SVC-*, KUBE-SEP-* and so on, by kind
+    + jumps: the rules of built-in chains that lead into them
+    """
 
     backend: Backend
     family: Family
     table: str
     chains: int
     rules: int
+    names: Sequence[str] = ()
+    hashed: Mapping[str, int] = field(default_factory=dict)
+    jumps: Sequence[str] = ()
 
     @property
     def command(self) -> str:
         """The command whose -save and -restore reach the table, as "ip6tables-nft"."""
         return command(self.backend, self.family)
+
+    @property
+    def removal(self) -> list[str]:
+        """What the -restore command is given, in short: the jumps, then the chains with all that is in them."""
+        chains = [*self.names, *(f"{count} KUBE-{kind}-*" for kind, count in sorted(self.hashed.items()))]
+        deleted = [jump.replace("-A ", "-D ", 1) for jump in self.jumps]
+        return [*deleted, f"-F and -X: {', '.join(chains)}"]
 
     def __str__(self) -> str:
         return f"{self.command} {self.table}: {self.chains} chains, {self.rules} rules"
@@ -76,7 +91,9 @@ def stale(rulesets: Sequence[Ruleset], losing: Backend, hints_only: bool = False
             count = len(chains) + (0 if hints_only else sum(table["hashed"].values()))
             if count:
                 rules = 0 if hints_only else table["rules"].get("kube", 0)
-                found.append(Stale(losing, ruleset["family"], table["name"], count, rules))
+                hashed = {} if hints_only else table["hashed"]
+                links = [link["text"] for link in table["links"] if link["target"] in chains or not hints_only]
+                found.append(Stale(losing, ruleset["family"], table["name"], count, rules, chains, hashed, links))
     return found
 
 

@@ -158,6 +158,8 @@ def backend(
         return
     because = "; ".join(f"{each.name}: {each.was}{' (auto)' if each.auto else ''} -> {each.path}" for each in needed)
     if not host.state.is_executing:
+        for each in needed:
+            host.log(f"update-alternatives --set {each.name} {each.path}")
         host.log(because)
     yield StringCommand(script(needed, [each["name"] for each in backends["commands"]], wanted, run, undo_after))
     runs.record(run, host.name, "changed", step=STEP, because=because)

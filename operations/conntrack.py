@@ -76,6 +76,6 @@ def flush(
     if not count:
         host.noop("no tracked flows to forget")
         return
-    host.log(f"to forget: {said}")
+    host.log(f"to forget: {said}: {command}")
     yield StringCommand(command)
     runs.record(run, host.name, "forgot", flows=said)

@@ -155,6 +155,8 @@ def restarted(
         return
     services = dns_services(host.get_fact(Ipvs)["value"])
     services += [(protocol, vip) for vip in vips for protocol in ("udp", "tcp") if (protocol, vip) not in services]
+    if not host.state.is_executing:
+        host.log(" && ".join(filter(None, [before_it, command])))
     yield StringCommand(_locked(command, before_it, if_it_fails))
     if not host.state.is_executing:
         return

@@ -53,6 +53,8 @@ def follow(backend: Backend, wait: int = 70, run: str = runs.RUN) -> Generator[S
     if not proxy or not proxy["kubelet"] or not held or backend in held:
         host.noop(f"the kubelet's chains are in {backend}, or there are none")
         return
+    if not host.state.is_executing:
+        host.log(f"systemctl restart of the kubelet's unit (process {proxy['kubelet']})")
     yield StringCommand("sh", "-c", QuoteString(_RESTART), "-", str(proxy["kubelet"]))
     if not host.state.is_executing:
         return

@@ -84,7 +84,9 @@ def _remove(losing: Backend, hints_only: bool, undo_after: int, run: str) -> Gen
         return
     if not host.state.is_executing:
         for each in found:
-            host.log(f"stale: {each}")
+            host.log(f"stale: {each}. {each.command}-restore --noflush, table {each.table}:")
+            for line in each.removal:
+                host.log(f"    {line}")
     yield StringCommand(script(found, saved(reading["value"]), hints_only, run, undo_after))
     step = HINTS_STEP if hints_only else STEP
     runs.record(

@@ -81,7 +81,7 @@ def settings(
         return
     because = "; ".join(f"{name}: {now[name]} -> {value}" for name, value in needed.items())
     if not host.state.is_executing:
-        host.log(because)
+        host.log(f"{because} (sysctl -w, and {FILE})")
     yield StringCommand(
         step_script("set-sysctls.sh.j2", run, STEP, undo_after, about=because, now=now, wanted=needed, file=FILE)
     )

@@ -91,7 +91,13 @@ def test_the_incident_is_healed(healed: Lab, pyinfra: Run) -> None:
         assert dry.returncode == 0, dry.stderr
         for step in ("kube-proxy writes its rules anew", "no stale rule in nft", "forget where DNS went"):
             assert step in dry.stderr
-        assert re.search(r"stale: .*KUBE-SERVICES", dry.stderr)
+        for command in (
+            "iptables-nft-restore --noflush, table nat:",
+            "-D PREROUTING .*-j KUBE-SERVICES",
+            "-F and -X: .*KUBE-SERVICES.* KUBE-SEP-",
+            "systemctl restart kube-proxy.service",
+        ):
+            assert re.search(command, dry.stderr), command
         assert {each.name: seen(each) for each in healed.nodes} == before
 
         done = pyinfra(*FIX, "-y", timeout=600)

@@ -27,7 +27,9 @@ class Case:
     + endpoints: the ready endpoints of DNS services by their address, as the API server knows them; empty: not asked
     + ipvs_deltas: per address of a DNS service the questions that were sent over UDP, and the connections that this
       node's IPVS counted meanwhile. IPVS adds up every two seconds: read three seconds after the last question
-    + drops: packets that the node's conntrack dropped between two reads, None without a second one
+    + drops, clashes: packets that the node's conntrack dropped between two reads, because its table had no room, and
+      because another packet entered their flow first (`models.conntrack`); None without a second read
+    + bad_checksums: UDP datagrams that the node threw away between two reads, None without a second one
     """
 
     name: str
@@ -37,6 +39,8 @@ class Case:
     endpoints: kube_services.Endpoints = field(default_factory=dict)
     ipvs_deltas: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     drops: int | None = None
+    clashes: int | None = None
+    bad_checksums: int | None = None
 
     @property
     def snapshot(self) -> Snapshot:

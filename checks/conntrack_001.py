@@ -6,10 +6,9 @@ number of flows alone does not tell, because a full table evicts as well: only d
 
 from __future__ import annotations
 
-import re
-
 from checks.case import Case
 from checks.finding import Finding, Status
+from checks.kernel_log import RECENT_S, complaint
 
 ID = "CONNTRACK-001"
 TITLE = "The connection tracking table has room"
@@ -17,8 +16,6 @@ OPERATION = "sysctl.settings"
 
 #: Share of the maximum from which on the table counts as nearly full.
 _NEAR = 0.9
-#: Seconds since the kernel's last complaint within which it still counts as the present.
-_RECENT_S = 300
 
 
 def check(case: Case) -> list[Finding]:
@@ -32,7 +29,7 @@ def check(case: Case) -> list[Finding]:
     near = table["count"] >= _NEAR * table["maximum"]
     level = f"{table['count']} of {table['maximum']} flows"
     evidence = [f"count={table['count']} max={table['maximum']} drop={drops} (since boot)"]
-    ago, line = _complaint(case)
+    ago, line = complaint(case, "conntrack table full")
     evidence += [line] if line else []
     if case.drops is not None:
         evidence.append(f"dropped between two reads: {case.drops}")
@@ -42,22 +39,9 @@ def check(case: Case) -> list[Finding]:
     elif near and drops:
         sentence = f"the table is full: {level}, {drops} packets dropped since boot"
         return [case.finding(ID, TITLE, Status.FAIL, sentence, evidence, OPERATION)]
-    elif ago is not None and ago <= _RECENT_S:
+    elif ago is not None and ago <= RECENT_S:
         sentence = f"the kernel said {ago:.0f} s ago that the table is full and packets are dropped"
         return [case.finding(ID, TITLE, Status.FAIL, sentence, evidence, OPERATION)]
     if near:
         return [case.finding(ID, TITLE, Status.WARN, f"nearly full: {level}", evidence, OPERATION)]
     return [case.finding(ID, TITLE, Status.PASS, level, evidence)]
-
-
-def _complaint(case: Case) -> tuple[float | None, str]:
-    """How many seconds ago the kernel last said "table full", and its words. Its log may not be readable."""
-    if case.unread(("kernel_log", "system")):
-        return None, ""
-    system = case.snapshot["system"]["value"]
-    for line in case.snapshot["kernel_log"]["value"]:
-        if line["about"] == "conntrack table full":
-            stamp = re.match(r"\[ *(\d+(?:\.\d+)?)\]", line["last"])
-            ago = system["uptime_s"] - float(stamp[1]) if stamp and system else None
-            return ago, f"{line['times']} times: {line['last']}"
-    return None, ""

@@ -5,17 +5,9 @@ from __future__ import annotations
 from typing import Literal, NotRequired, TypedDict, get_args
 
 from checks.finding import Finding
+from models.path import Stage as Stage
 
-#: The parts of a query's way, in its order. The first part that loses is the one to blame.
-Stage = Literal[
-    "pod to service",  # a pod -> the address of the cluster's DNS service, or whatever its resolv.conf names
-    "pod to endpoint",  # a pod -> each CoreDNS pod behind the service, past the service's address
-    "endpoint to upstream",  # a CoreDNS pod -> each of its upstreams: dnsmasq's address, or another resolver
-    "host to service",  # the node itself -> the service's address
-    "host to stub",  # the node itself -> systemd-resolved's stub
-    "host to dnsmasq",  # the node itself -> dnsmasq's address
-    "dnsmasq to upstream",  # the node that runs dnsmasq -> each of dnsmasq's upstreams, per domain
-]
+#: The parts of a query's way, in its order.
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
@@ -27,6 +19,7 @@ class Loss(TypedDict):
     + low, high: the 95% confidence interval of the share lost, 0 to 1
     + outcomes: how many tries ended how, in the words of `probes.probe.Outcome`
     + median_ms, slowest_ms: of the answers, None without one
+    + loses: whether that is a loss, and not a stray try: it was lost again when it was asked again
     """
 
     protocol: str
@@ -39,6 +32,7 @@ class Loss(TypedDict):
     outcomes: dict[str, int]
     median_ms: float | None
     slowest_ms: float | None
+    loses: NotRequired[bool]
 
 
 class Hop(TypedDict):
@@ -49,6 +43,8 @@ class Hop(TypedDict):
     + destination: an address; owner: the node (and pod) that has it, "" where none of the fleet has
     + because: what tells that this is the way: "nameserver 10.32.0.10 in its resolv.conf"
     + state: "ok", "loses" or "unknown"
+    + needs: by the name asked for, the ids of the hops that the question then goes on to; none where the destination
+      answers it itself
     """
 
     id: str
@@ -61,6 +57,7 @@ class Hop(TypedDict):
     because: list[str]
     losses: list[Loss]
     state: Literal["ok", "loses", "unknown"]
+    needs: NotRequired[dict[str, list[str]]]
 
 
 class RuledOut(TypedDict):

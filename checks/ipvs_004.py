@@ -42,6 +42,12 @@ def _verdict(case: Case, vip: str, protocol: str) -> Finding:
     ]
     # UDP has no connection that a real server could be kept for.
     taking = {kube_services.end(server): server for server in servers if server["weight"] or protocol == "udp"}
+    peers = kube_services.peers(case.name, case.fleet, vip, protocol)
+    if vip in case.endpoints:
+        known, source, sure = set(case.endpoints[vip]), "the EndpointSlices name no such endpoint", True
+    else:
+        known = {end for ends in peers.values() for end in ends}
+        source, sure = f"none of {' and '.join(sorted(peers))} has it", len(peers) > 1
     for end, server in taking.items():
         tried = [
             result
@@ -51,13 +57,8 @@ def _verdict(case: Case, vip: str, protocol: str) -> Finding:
         if sum(map(sent, tried)) and not sum(map(received, tried)):
             sentence = f"{which} sends queries to {end}, which does not answer"
             evidence += [f"{asked(result)}: {summary(result)}" for result in tried]
-            return case.finding(ID, TITLE, Status.FAIL, sentence, evidence, OPERATION)
-    peers = kube_services.peers(case.name, case.fleet, vip, protocol)
-    if vip in case.endpoints:
-        known, source, sure = set(case.endpoints[vip]), "the EndpointSlices name no such endpoint", True
-    else:
-        known = {end for ends in peers.values() for end in ends}
-        source, sure = f"none of {' and '.join(sorted(peers))} has it", len(peers) > 1
+            # What others have as well, kube-proxy would write again.
+            return case.finding(ID, TITLE, Status.FAIL, sentence, evidence, "" if end in known else OPERATION)
     dead = sorted(set(taking) - known)
     if dead and (peers or vip in case.endpoints):
         sentence = f"{which} sends queries to {' and '.join(dead)}: {source}"

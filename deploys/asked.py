@@ -12,6 +12,7 @@ from checks.finding import Status
 from deploys.policy import Policy
 from facts.snapshot import Snapshot
 from models import kernel_settings
+from models.kube_services import Endpoints
 
 #: The operations that are a restart of kube-proxy: it writes anew what is not as it wants it.
 _RESTARTS = ("kube_proxy.restart", "ipvs.resync")
@@ -36,12 +37,12 @@ class Asked:
         return bool(self.restart or self.settings or self.flush)
 
 
-def of(name: str, fleet: Mapping[str, Snapshot | None], policy: Policy) -> Asked:
+def of(name: str, fleet: Mapping[str, Snapshot | None], endpoints: Endpoints, policy: Policy) -> Asked:
     """What the checks ask for on one node, judged by what was read: nothing has been probed yet."""
     read = fleet[name]
     if read is None:
         return Asked()
-    findings = judge(Case(name, fleet, [], []))
+    findings = judge(Case(name, fleet, [], [], endpoints=endpoints))
     failed = [finding for finding in findings if finding["status"] == Status.FAIL]
     restarts = [finding for finding in failed if finding["operation"] in _RESTARTS]
     pinned = [finding for finding in failed if finding["check"] == conntrack_002.ID]

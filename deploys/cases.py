@@ -1,69 +1,114 @@
-"""The cases that checks judge: every node as it was read, asked, and, where counters tell something, read again."""
+"""From what was seen to the diagnosis. Pure: a bundle that is replayed offline is judged as the run that saw it."""
 
 from __future__ import annotations
 
-import gevent
-from pyinfra.api.host import Host
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from checks.case import Case
-from facts import snapshot
+from checks.catalogue import judge
+from checks.diagnosis import Diagnosis, Hop
+from checks.finding import Status
+from checks.verdict import verdicts
+from deploys.bundle import Recorded
+from facts.counters import Counters
 from facts.snapshot import Snapshot
-from models import kube_services, node
+from models import conntrack, datagrams, kube_services, node
 from probes.count import sent
-from probes.fleet import answers
 from probes.probe import Result
-from probes.questions import Asking, icmp_questions, questions
-from reports import terminal
 
-#: IPVS adds its counters up every two seconds (estimation in ip_vs_est.c): read sooner, they lag.
-SETTLED = 3.0
+NOTHING_SERVES = "nothing was proven: no address of these nodes serves DNS (dns_vips in group_data/all.py)"
 
 
-def of(hosts: list[Host], missing: list[str], given: tuple[str, ...] | None, how: Asking) -> list[Case]:
-    """
-    Read and ask every node; one case each, by name.
+def judged(seen: Recorded) -> Diagnosis:
+    """What is wrong, and why."""
+    hops: list[Hop] = seen.evidence["hops"]
+    fleet = of(seen)
+    findings = [finding for case in fleet for finding in judge(case)]
+    timeline = seen.evidence.get("timeline", {"events": [], "notes": []})
+    logs = seen.evidence.get("logs", {"sentences": [], "notes": []})
+    captures = seen.evidence.get("captures", {"journeys": [], "notes": []})
+    found = verdicts(findings, hops, seen.fleet)
+    for verdict in found:
+        journeys = [one for one in captures["journeys"] if one["hop"] == verdict["hop"]]
+        verdict["evidence"] += [line for one in journeys for line in (one["sentence"], *one["files"])]
+        destination = next((hop["destination"] for hop in hops if hop["id"] == verdict["hop"]), None)
+        verdict["evidence"] += [line for line in logs["sentences"] if destination and destination in line]
+    serves = any(case.vips or case.dns_services for case in fleet)
+    return {
+        "format": 1,
+        "started": seen.started,
+        "finished": seen.finished,
+        "nodes": seen.nodes,
+        "hops": hops,
+        "findings": findings,
+        "verdicts": found,
+        "timeline": timeline["events"],
+        "unseen": [
+            *([] if serves else [NOTHING_SERVES]),
+            *seen.evidence["unseen"],
+            *_unread(seen.fleet),
+            *timeline["notes"],
+            *logs["notes"],
+            *captures["notes"],
+        ],
+    }
 
-    + hosts: the nodes that are reached
-    + missing: names of the nodes that are not
-    + given: the addresses on which nodes serve DNS, None to discover them
-    """
-    terminal.progress(f"reading {len(hosts)} nodes")
-    fleet = snapshot.fleet(hosts) | dict.fromkeys(missing)
-    vips = node.vips(fleet, given)
-    services = kube_services.vips(fleet, {})
-    terminal.progress("asking from pods and nodes")
-    results = answers(
-        {
-            host: [
-                *questions(read, vips[host.name], services, how),
-                *icmp_questions(read, vips[host.name], how),
-            ]
-            for host in hosts
-            if (read := fleet[host.name]) is not None
-        }
+
+def well(diagnosis: Diagnosis) -> bool:
+    """Whether all is proven to be well: no failure, nothing unknown, no node left out."""
+    return not (
+        diagnosis["verdicts"]
+        or any(diagnosis["nodes"].values())
+        or any(finding["status"] in (Status.FAIL, Status.UNKNOWN) for finding in diagnosis["findings"])
+        or any(hop["state"] != "ok" for hop in diagnosis["hops"])
+        or NOTHING_SERVES in diagnosis["unseen"]
     )
-    later: dict[str, Snapshot | None] = {}
-    if services:
-        terminal.progress("reading the counters again")
-        gevent.sleep(SETTLED)
-        for host in hosts:
-            snapshot.forget(host)
-        later = snapshot.fleet(hosts)
-    return [
-        Case(
+
+
+def of(seen: Recorded) -> list[Case]:
+    """One case for each node, by name."""
+    known = seen.evidence["endpoints"]
+    vips = node.vips(seen.fleet, seen.policy["dns_vips"])
+    services = kube_services.vips(seen.fleet, known)
+    found: list[Case] = []
+    for name in sorted(seen.fleet):
+        before, after = seen.fleet[name], seen.evidence["counters"].get(name)
+        results = _together(seen.results.get(name, []))
+        case = Case(
             name,
-            fleet,
+            seen.fleet,
             vips[name],
-            results.get(name, []),
-            ipvs_deltas=_counted(fleet[name], later.get(name), services, results.get(name, [])),
-            drops=_dropped(fleet[name], later.get(name)),
+            results,
+            endpoints=known,
+            ipvs_deltas=_counted(before, after, services, results),
+            drops=conntrack.drops(before, after),
+            clashes=conntrack.clashes(before, after),
+            bad_checksums=datagrams.bad_checksums(before, after),
         )
-        for name in sorted(fleet)
-    ]
+        found.append(case)
+    return found
+
+
+def _together(results: Sequence[Result]) -> list[Result]:
+    """What was asked in several rounds, as if it had been asked in one."""
+    found: dict[tuple[Any, ...], Result] = {}
+    for result in results:
+        probe = result["probe"]
+        key = (*probe["source"].values(), *(probe[each] for each in _SAME))  # type: ignore[literal-required]
+        if key in found:
+            tries = [*found[key]["tries"], *result["tries"]]
+            found[key] = {**result, "probe": {**probe, "tries": len(tries)}, "tries": tries}
+        else:
+            found[key] = result
+    return list(found.values())
+
+
+_SAME = ("destination", "port", "protocol", "name", "rdtype", "rdclass")
 
 
 def _counted(
-    before: Snapshot | None, after: Snapshot | None, services: list[str], results: list[Result]
+    before: Snapshot | None, after: Counters | None, services: Sequence[str], results: Sequence[Result]
 ) -> dict[str, tuple[int, int]]:
     """Per service the questions that were sent over UDP, and the connections that IPVS has counted since."""
     found: dict[str, tuple[int, int]] = {}
@@ -76,9 +121,12 @@ def _counted(
     return found
 
 
-def _dropped(before: Snapshot | None, after: Snapshot | None) -> int | None:
-    first = before["conntrack"]["value"] if before else None
-    second = after["conntrack"]["value"] if after else None
-    if not first or not second or not first["cpus"] or not second["cpus"]:
-        return None
-    return sum(cpu.get("drop", 0) for cpu in second["cpus"]) - sum(cpu.get("drop", 0) for cpu in first["cpus"])
+def _unread(fleet: Mapping[str, Snapshot | None]) -> list[str]:
+    """The sections that could not be read, with the nodes where that is so."""
+    where: dict[tuple[str, str], list[str]] = {}
+    for name, read in sorted(fleet.items()):
+        sections: Mapping[str, Any] = read or {}
+        for section, reading in sections.items():
+            if reading["state"] not in ("value", "empty"):
+                where.setdefault((section, reading["state"]), []).append(name)
+    return [f"{section}: {state} on {', '.join(nodes)}" for (section, state), nodes in where.items()]

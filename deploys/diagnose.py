@@ -1,33 +1,57 @@
-"""Say which node drops what, and because of which line or rule. Reads and asks, changes nothing.
+"""Say which hop of cluster DNS loses what, and because of which line or rule. Reads and asks, changes nothing.
 
-pyinfra -y inventory deploys/diagnose.py
+    pyinfra -y inventory deploys/diagnose.py
+    pyinfra -y inventory deploys/diagnose.py --data json=FILE --data html=FILE    # also junit and markdown; - is stdout
+    pyinfra -y inventory deploys/diagnose.py --data capture=DIR                   # with packets of what loses
+    pyinfra -y inventory deploys/diagnose.py --data bundle=DIR                    # keep all that was seen
+    pyinfra -y @local deploys/diagnose.py --data replay=DIR                       # judge that again, offline
 
 Exit code: 0 all well; 1 something failed, was unreachable or is unknown.
 """
 
 import sys
+from pathlib import Path
 
 from pyinfra import host, inventory, state
+from pyinfra.api.exceptions import PyinfraError
 
-from checks.catalogue import judge
-from checks.finding import Status
-from deploys import cases
+from deploys import bundle, cases
 from deploys import policy as policies
 from deploys.exits import Exit
+from deploys.look import look, look_back
 from facts import snapshot
-from reports import terminal
+from reports import terminal, write
 
 hosts = snapshot.active(inventory)
 
 # pyinfra runs this file once per host: the first one speaks for the fleet.
 if host.name == hosts[0].name:
     policy = policies.of(host)
-    unreachable = [other.name for other in inventory if state.is_host_in_limit(other) and other not in hosts]
-    fleet = cases.of(hosts, unreachable, policy.dns_vips, policies.asking(policy))
-    findings = [finding for case in fleet for finding in judge(case)]
-    terminal.report(findings)
-    serves = any(case.vips or case.dns_services for case in fleet)
-    if not serves:
-        terminal.progress("nothing was proven: no address of these nodes serves DNS (dns_vips in group_data/all.py)")
-    well = all(finding["status"] not in (Status.FAIL, Status.UNKNOWN) for finding in findings)
-    sys.exit(Exit.WELL if well and serves else Exit.NOT_WELL)
+    asked = host.data.dict()
+    try:
+        reports = write.wanted(asked)
+    except ValueError as error:
+        raise PyinfraError(str(error)) from error
+    if asked.get("bundle"):
+        bundle.check(asked["bundle"])
+
+    if asked.get("replay"):
+        seen = bundle.load(asked["replay"])
+        diagnosis = cases.judged(seen)
+    else:
+        missing = [other.name for other in inventory if state.is_host_in_limit(other) and other not in hosts]
+        seen = look(hosts, missing, policy)
+        diagnosis = cases.judged(seen)
+        if policy.capture or not cases.well(diagnosis):
+            look_back(hosts, seen, policy)
+            diagnosis = cases.judged(seen)
+
+    terminal.summary(diagnosis)
+    if asked.get("bundle"):
+        packets = sorted(Path(policy.capture).glob("*.pcap")) if policy.capture else []
+        bundle.save(asked["bundle"], seen, pseudonyms=bool(asked.get("pseudonyms")), captures=packets)
+    try:
+        write.write(diagnosis, reports)
+    except (OSError, ValueError) as error:
+        raise PyinfraError(str(error)) from error
+    sys.exit(Exit.WELL if cases.well(diagnosis) else Exit.NOT_WELL)

@@ -12,32 +12,60 @@ from pyinfra import host, state
 from deploys import policy as policies
 from deploys import rollout
 from models.stale_rules import other
-from operations import alternatives, conntrack, dnsmasq, kube_proxy, kubelet, netfilter, runs, sysctl, verify
+from operations import (
+    alternatives,
+    cluster,
+    conntrack,
+    coredns,
+    dnsmasq,
+    kube_proxy,
+    kubelet,
+    netfilter,
+    runs,
+    sysctl,
+    verify,
+)
 from operations.wave import any_changed, gate
 
 policy = policies.of(host)
 plan = rollout.of(state)
+change = plan.changes[host.name]
+kubectl = policies.cluster(host)
+pause = policy.undo_after
 
 # host.loop gives each wave operations of its own: pyinfra knows an operation by its line and its turn in the loop.
 for wave in host.loop(plan.waves):
     if host.name in wave:
-        change = plan.changes[host.name]
-        # For operations that can be taken back, and for those that only follow others.
-        risky = {"undo_after": policy.undo_after, "_if": wave.is_open}
         changed, switched = [], []
         for reason in change.asked.because:
             host.log(reason)
+        if change and kubectl and policy.closes_nodes:
+            cluster.cordon(
+                name=f"{wave}: takes no new pods",
+                wave=wave,
+                kubectl=kubectl,
+                namespace=policy.dns_namespace,
+                drain=policy.cluster_drain,
+                timeout=policy.drain_timeout,
+                _if=wave.is_open,
+            )
         if change.asked.settings:
             wanted = change.asked.settings
-            changed += [sysctl.settings(name=f"{wave}: kernel settings", wanted=wanted, **risky)]
+            changed += [
+                sysctl.settings(name=f"{wave}: kernel settings", wanted=wanted, undo_after=pause, _if=wave.is_open)
+            ]
         if change.backend:
             backend, losing = change.backend.backend, other(change.backend.backend)
-            chosen = alternatives.backend(name=f"{wave}: iptables is {backend}", target=backend, **risky)
+            chosen = alternatives.backend(
+                name=f"{wave}: iptables is {backend}", target=backend, undo_after=pause, _if=wave.is_open
+            )
             if change.backend.switches:
                 switched += [chosen]
                 follows = [wave.is_open, any_changed(chosen)]
                 kubelet.follow(name=f"{wave}: the kubelet follows", backend=backend, _if=follows)
-            hints = netfilter.remove_hints(name=f"{wave}: no hint leads to {losing}", losing=losing, **risky)
+            hints = netfilter.remove_hints(
+                name=f"{wave}: no hint leads to {losing}", losing=losing, undo_after=pause, _if=wave.is_open
+            )
             switched += [hints]
             changed += [chosen, hints]
         if change.backend or change.asked.restart:
@@ -48,7 +76,9 @@ for wave in host.loop(plan.waves):
                 _if=wave.is_open if change.asked.restart else [wave.is_open, any_changed(*switched)],
             )
         if change.backend:
-            removed = netfilter.remove_stale(name=f"{wave}: no stale rule in {losing}", losing=losing, **risky)
+            removed = netfilter.remove_stale(
+                name=f"{wave}: no stale rule in {losing}", losing=losing, undo_after=pause, _if=wave.is_open
+            )
             switched += [removed]
             changed += [removed]
         if change.backend or change.asked.flush:
@@ -59,7 +89,10 @@ for wave in host.loop(plan.waves):
                 _if=wave.is_open if change.asked.flush else [wave.is_open, any_changed(*switched)],
             )
         listening = dnsmasq.interface_policy(
-            name=f"{wave}: dnsmasq answers pods, LAN and host", **policies.dnsmasq_arguments(policy), **risky
+            name=f"{wave}: dnsmasq answers pods, LAN and host",
+            **policies.dnsmasq_arguments(policy),
+            undo_after=pause,
+            _if=wave.is_open,
         )
         verify.dns_answers(
             name=f"{wave}: prove it from the pods",
@@ -71,4 +104,27 @@ for wave in host.loop(plan.waves):
             _if=wave.is_open,
         )
         runs.undo(name=f"{wave}: take back what is not proven", run=runs.RUN, reason="not proven", _if=wave.is_unproven)
+        if change and kubectl and policy.closes_nodes:
+            cluster.uncordon(name=f"{wave}: takes pods again", kubectl=kubectl, wave=wave)
+        if kubectl and policy.dns_endpoints:
+            coredns.wait_for_endpoints(
+                name=f"{wave}: DNS has endpoints",
+                wave=wave,
+                kubectl=kubectl,
+                namespace=policy.dns_namespace,
+                minimum=policy.dns_endpoints,
+                wait=policy.coredns_wait,
+                _if=wave.is_open,
+            )
     gate(name=f"{wave}: gate", wave=wave)
+
+if kubectl and policy.coredns_rollout and any(plan.changes.values()) and host.name == plan.waves[-1].nodes[0]:
+    coredns.rollout_restart(
+        name="CoreDNS starts afresh",
+        kubectl=kubectl,
+        namespace=policy.dns_namespace,
+        workload=policy.coredns_workload,
+        minimum=policy.dns_endpoints,
+        wait=policy.coredns_wait,
+        _if=lambda: not any(wave.failures for wave in plan.waves),
+    )

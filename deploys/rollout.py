@@ -13,6 +13,7 @@ from pyinfra.api.inventory import Inventory
 from pyinfra.api.state import State
 
 from deploys import asked as asks
+from deploys import endpoints
 from deploys import policy as policies
 from deploys.asked import Asked
 from deploys.policy import Policy
@@ -22,7 +23,7 @@ from facts.snapshot import Snapshot
 from models import kube_backends, kube_services, node
 from models.refused import Refused
 from models.stale_rules import other, stale
-from operations import alternatives, dnsmasq, kube_proxy
+from operations import alternatives, cluster, dnsmasq, kube_proxy
 from operations.wave import Wave, waves
 
 
@@ -88,11 +89,12 @@ def _plan(inventory: Inventory, hosts: list[Host], fleet: Mapping[str, Snapshot 
     refusals: list[str] = []
     served = node.vips(fleet, policies.of(hosts[0]).dns_vips)
     majority = _majority(fleet, len(inventory) - len(hosts))
+    seen = endpoints.of(hosts)
     for host in hosts:
         policy = policies.of(host)
         try:
             backend = _backend(fleet[host.name], policy, majority)
-            asked = asks.of(host.name, fleet, policy)
+            asked = asks.of(host.name, fleet, seen.endpoints, policy)
             changes[host.name] = NodeChange(
                 dnsmasq.changes(
                     host.name,
@@ -108,12 +110,10 @@ def _plan(inventory: Inventory, hosts: list[Host], fleet: Mapping[str, Snapshot 
             )
         except Refused as refusal:
             refusals.append(f"{host.name}: {refusal}")
-    services = tuple(kube_services.vips(fleet, {}))
+    services = tuple(kube_services.vips(fleet, seen.endpoints))
     if not any(served.values()) and not services:
         logger.warning("no address of these nodes serves DNS (dns_vips in group_data/all.py): nothing can be proven")
-    if refusals:
-        others = "Nothing was changed on any node. To go on without such a node: --exclude NODE."
-        raise PyinfraError("\n    ".join(["stopped before any change:", *refusals, others]))
+    _stop_if(refusals)
     policy = policies.of(hosts[0])
     if policy.iptables_backend in ("match-majority", "match-kubelet"):
         changes = _healthy_left_alone(changes)
@@ -121,7 +121,30 @@ def _plan(inventory: Inventory, hosts: list[Host], fleet: Mapping[str, Snapshot 
     order = [host.name for host in hosts if host.name not in last] + last
     changing = [name for name in order if changes[name]]
     healthy = [name for name in order if not changes[name]]
-    return Rollout(changes, tuple(waves(changing, healthy, policy.canary_nodes, policy.wave_nodes)), services)
+    order_of_waves = tuple(waves(changing, healthy, policy.canary_nodes, policy.wave_nodes))
+    _stop_if(_cluster_refusals(hosts, changes, order_of_waves))
+    return Rollout(changes, order_of_waves, services)
+
+
+def _stop_if(refusals: list[str]) -> None:
+    if refusals:
+        others = "Nothing was changed on any node. To go on without such a node: --exclude NODE."
+        raise PyinfraError("\n    ".join(["stopped before any change:", *refusals, others]))
+
+
+def _cluster_refusals(hosts: list[Host], changes: Mapping[str, NodeChange], order: tuple[Wave, ...]) -> list[str]:
+    """What stands in the way of the policy's steps through kubectl, on nodes that will be changed."""
+    policy, kubectl = policies.of(hosts[0]), policies.cluster(hosts[0])
+    closing = [[host for host in hosts if host.name in wave and changes[host.name]] for wave in order]
+    if kubectl is None or not any(closing):
+        return []
+    return cluster.preflight(
+        kubectl,
+        policy.dns_namespace,
+        closing if policy.closes_nodes else [],
+        drain=policy.cluster_drain,
+        rollout=policy.coredns_rollout,
+    )
 
 
 def _majority(fleet: Mapping[str, Snapshot | None], unseen: int) -> Backend | None:

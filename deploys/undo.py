@@ -6,10 +6,14 @@ pyinfra -y inventory deploys/undo.py --data run=20261121T235959Z-1f3a
 from pyinfra import host
 from pyinfra.api.exceptions import PyinfraError
 
-from operations import runs
+from deploys import policy as policies
+from operations import cluster, runs
 
 run = str(getattr(host.data, "run", ""))
 if not run or "/" in run:
     raise PyinfraError("which run? give its id: --data run=RUN (see runs/ here, or /var/lib/dnsmend on a node)")
 
 runs.undo(name=f"Take back run {run}", run=run)
+kubectl = policies.cluster(host)
+if kubectl:
+    cluster.uncordon(name=f"Takes pods again, if run {run} had cordoned it", kubectl=kubectl, run=run)

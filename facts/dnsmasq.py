@@ -77,7 +77,7 @@ emit() {
         done
         for entry in "$1"/*; do [ -d "$entry" ] || emit "$entry"; done
     elif [ ! -e "$1" ]; then echo "missing $1"
-    elif [ ! -f "$1" ] || [ ! -r "$1" ]; then echo "unreadable $1"
+    elif [ "$1" != /dev/null ] && { [ ! -f "$1" ] || [ ! -r "$1" ]; }; then echo "unreadable $1"
     elif [ "$(stat -L -c %s "$1")" -gt 262144 ]; then echo "large $1"
     else
         echo "file $(stat -L -c '%a %u %g %Y %d:%i' "$1") $1"

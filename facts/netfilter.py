@@ -42,11 +42,11 @@ class Ruleset(TypedDict):
     tables: list[Table]
 
 
-# Defines `names FAMILY` (the kernel's legacy tables) and `saver BACKEND FAMILY` (the command that saves them, nothing
+#: Defines `names FAMILY` (the kernel's legacy tables) and `saver BACKEND FAMILY` (the command that saves them, nothing
 # without one). Where the names with a backend in them are missing, `iptables` itself is asked: 1.8 says "(nf_tables)",
 # older ones are legacy. `no_nft` is true where nf_tables is a module that is not loaded: there are no nft rules then,
 # and any question would load it. In a container without the kernel's modules that cannot be told.
-_TOOLS = r"""
+TOOLS = r"""
 names() {
     if [ "$1" = 4 ]; then cat /proc/net/ip_tables_names; else cat /proc/net/ip6_tables_names; fi 2>/dev/null |
         sort | tr '\n' ' '
@@ -97,7 +97,7 @@ class KubeRules(NodeFact[list[Ruleset]]):
 
     limit = 30
 
-    script = rf"""{_TOOLS}
+    script = rf"""{TOOLS}
 exec 5>&1
 save() {{
     errors=$({{ {{ "$@" 2>&6; echo "@code $?"; }} | awk '{AWK}' >&5; }} 6>&1)
@@ -148,7 +148,7 @@ class NftTables(NodeFact[list[str]]):
     limit = 20
 
     # `list tables` fetches every rule as well (nft 1.0.6: 1.4 s with 30,000 rules), `list chains` does not (0.1 s).
-    script = rf"""{_TOOLS}
+    script = rf"""{TOOLS}
 command -v nft >/dev/null || {{ echo "nft not found" >&2; exit 127; }}
 no_nft && exit 0
 chains=$(nft list chains) || exit $?
@@ -201,7 +201,7 @@ echo "$pack"
         if backend not in get_args(Backend) or family not in get_args(Family):
             raise FactValueError(f"backend nft or legacy, family 4 or 6: {backend!r}, {family!r}")
         given = f"backend={backend} family={family} most={self.most}"
-        self.script = _TOOLS + given + self.script_body
+        self.script = TOOLS + given + self.script_body
         return commands([self])
 
     @override

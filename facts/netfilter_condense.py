@@ -1,8 +1,9 @@
 """The node's side of reading rules: an awk program that condenses `iptables-save -c` in one pass.
 
 A node in iptables mode has 30,000 rules, five megabytes. What leaves it are counts, the owned chains that have a name
-of their own, the rules about DNS verbatim with all that they lead to, the jumps into owned chains, what stands there
-twice, and a digest of everybody else's rules in their order. POSIX awk: mawk, gawk and busybox run it.
+of their own, the rules about DNS verbatim with all that they lead to, the jumps into owned chains, the rules that a
+forwarded packet meets, what stands there twice, and a digest of everybody else's rules in their order. POSIX awk: mawk,
+gawk and busybox run it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from facts.netfilter_chains import BARE, FOREIGN, FOREIGN_RULES, HASHED, OWN_COM
 MOST = 300
 #: Chain names for each foreign owner in one table.
 MOST_NAMES = 20
+#: kube-proxy's chains that FORWARD leads to and that let nothing pass: they reject services without endpoints.
+REJECTING = "^KUBE-(SERVICES|EXTERNAL-SERVICES|NODEPORTS|PROXY-FIREWALL)$"
 
 
 def _chain(patterns: tuple[tuple[str, str], ...], text: str, or_else: str) -> str:
@@ -46,7 +49,22 @@ function about_dns(line, rule,    to) {{
     owner(to)
     if (hashed[to]) queue[++queued] = to
 }}
-function finish(    i, n, line, lines) {{
+function finish(    i, n, line, lines, met, meets, met_chain, to) {{
+    if (table == "filter") {{
+        meets = 2; met[1] = "FORWARD"; met[2] = "KUBE-FIREWALL"
+        met_chain["FORWARD"] = met_chain["KUBE-FIREWALL"] = 1
+        for (i = 1; i <= meets; i++) {{
+            n = split(filters[met[i]], lines, "\n")
+            if (kept[met[i]] > {MOST}) shown["passage"] += kept[met[i]] - {MOST}
+            for (line = 1; line < n; line++) {{
+                show("passage", lines[line])
+                to = target(substr(lines[line], index(lines[line], "]") + 2))
+                if (to in filters && to !~ /{REJECTING}/ && !(to in met_chain)) {{
+                    met_chain[to] = 1; met[++meets] = to
+                }}
+            }}
+        }}
+    }}
     for (i = 1; i <= queued; i++) {{
         n = split(body[queue[i]], lines, "\n")
         for (line = 1; line < n; line++) about_dns(lines[line], substr(lines[line], index(lines[line], "]") + 2))
@@ -59,7 +77,8 @@ function finish(    i, n, line, lines) {{
     fflush()
     close(digest)
     split("", body); split("", seen); split("", again); split("", queue); split("", told)
-    split("", count); split("", chains); split("", kinds); split("", shown); split("", builtin)
+    split("", count); split("", chains); split("", kinds); split("", shown); split("", builtin); split("", filters)
+    split("", kept)
     queued = twice = 0
 }}
 BEGIN {{ digest = "sha256sum | sed \"s/^/digest /; s/ *-$//\"" }}
@@ -67,6 +86,7 @@ BEGIN {{ digest = "sha256sum | sed \"s/^/digest /; s/ *-$//\"" }}
     rule = substr($0, index($0, "]") + 2)
     chain = $3
     if (++seen[rule] == 2) again[++twice] = rule
+    if (table == "filter" && ++kept[chain] <= {MOST}) filters[chain] = filters[chain] $0 "\n"
     if (owner(chain) == "kube") {{
         count["kube"]++
         if (hashed[chain]) body[chain] = body[chain] $0 "\n"
@@ -108,7 +128,7 @@ BEGIN {{ digest = "sha256sum | sed \"s/^/digest /; s/ *-$//\"" }}
     }} else print "owned", chain
     next
 }}
-/^\*/ {{ print "table", substr($1, 2); next }}
+/^\*/ {{ table = substr($1, 2); print "table", table; next }}
 /^COMMIT/ {{ finish(); print "end"; next }}
 /^# Table .* incompatible/ {{ gsub(/[^A-Za-z0-9_-]/, "", $3); print "incompatible", $3; next }}
 /^@code / {{ print "code", $2 }}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from facts.netfilter_chains import HINTS, OWNERS, Owner, owner_of
 
@@ -35,7 +35,8 @@ class Table(TypedDict):
     `foreign_jumps` are somebody else's rules that lead into an owned chain: it cannot be deleted while they are there.
     `dns` are the rules for port 53 or kube-dns, with the chains that they lead to. `foreign_digest` is a SHA-256 of all
     foreign rules and chains in their order, without counters. `cut` says how many rules of a kind there are, where
-    more exist than were sent.
+    more exist than were sent. `passage` are, in the table `filter`, the rules of FORWARD and of the chains that it
+    leads to, without kube-proxy's that only reject services without endpoints, and those of KUBE-FIREWALL.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Table(TypedDict):
     duplicates: list[Duplicate]
     foreign_digest: str
     cut: dict[str, int]
+    passage: NotRequired[list[Rule]]
 
 
 class Dnat(TypedDict):
@@ -108,6 +110,7 @@ def read_table(lines: list[str]) -> Table:
         "duplicates": [],
         "foreign_digest": "",
         "cut": {},
+        "passage": [],
     }
     for line in lines:
         word, _, rest = line.partition(" ")
@@ -132,6 +135,8 @@ def read_table(lines: list[str]) -> Table:
             table["foreign_jumps"].append(read_rule(rest))
         elif word == "dns":
             table["dns"].append(read_rule(rest))
+        elif word == "passage":
+            table["passage"].append(read_rule(rest))
         elif word == "duplicate":
             table["duplicates"].append({"text": second, "times": int(first)})
         elif word == "digest":

@@ -18,19 +18,25 @@ from typing_extensions import override
 
 from facts.alternatives import Alternatives, Backends
 from facts.conntrack import Conntrack, ConntrackState, DnsFlows, Flows, KernelLine, KernelLog
+from facts.coredns import CoreDns, CoreDnsProcesses
 from facts.dnsmasq import Dnsmasq, DnsmasqInstances
+from facts.image_iptables import ImageIptables
 from facts.interfaces import Interface, Interfaces
 from facts.ipvs import Ipvs, IpvsTable
 from facts.kernel import Kernel, KernelState
 from facts.kube_proxy import KubeProxy
 from facts.kube_proxy_answer import Proxy
+from facts.neighbours import Neighbours, NeighbourTables
 from facts.netfilter import KubeRules, NftTables, Ruleset
+from facts.networkd import Networkd, NetworkdState
+from facts.nft_hooks import Hook, NftHooks
 from facts.pods import Pod, Pods
 from facts.reading import NodeFact, Reading, commands, section_name, sections
 from facts.resolver import Resolv, ResolvConf, Resolved, ResolvedState
 from facts.routes import Routes, RoutingTables
 from facts.sockets import ListeningSockets, Socket
 from facts.system import System, SystemState
+from facts.udp import Udp, UdpState
 from facts.units import Unit, Units
 
 #: Seconds that a whole snapshot may take, above the sections' own limits: a node that is slower is unreadable.
@@ -49,15 +55,21 @@ class Snapshot(TypedDict):
     units: Reading[list[Unit]]
     pods: Reading[list[Pod]]
     dnsmasq: Reading[Dnsmasq]
+    coredns: Reading[list[CoreDns]]
     kernel: Reading[KernelState]
     kernel_log: Reading[list[KernelLine]]
     kube_proxy: Reading[Proxy | None]
     alternatives: Reading[Backends | None]
     rulesets: Reading[list[Ruleset]]
     nft_tables: Reading[list[str]]
+    nft_hooks: Reading[list[Hook]]
     ipvs: Reading[IpvsTable | None]
     conntrack: Reading[ConntrackState | None]
     dns_flows: Reading[list[Flows]]
+    udp: Reading[UdpState | None]
+    neighbours: Reading[list[Neighbours]]
+    networkd: Reading[NetworkdState | None]
+    image_iptables: Reading[str]
 
 
 FACTS: dict[str, NodeFact[Any]] = {
@@ -70,15 +82,21 @@ FACTS: dict[str, NodeFact[Any]] = {
     "units": Units(),
     "pods": Pods(),
     "dnsmasq": DnsmasqInstances(),
+    "coredns": CoreDnsProcesses(),
     "kernel": Kernel(),
     "kernel_log": KernelLog(),
     "kube_proxy": KubeProxy(),
     "alternatives": Alternatives(),
     "rulesets": KubeRules(),
     "nft_tables": NftTables(),
+    "nft_hooks": NftHooks(),
     "ipvs": Ipvs(),
     "conntrack": Conntrack(),
     "dns_flows": DnsFlows(),
+    "udp": Udp(),
+    "neighbours": NeighbourTables(),
+    "networkd": Networkd(),
+    "image_iptables": ImageIptables(),
 }
 
 

@@ -20,6 +20,11 @@ dns_vips = None
 # The name that a probe asks for (type A), in addition to dnsmasq's own version.bind, which needs no upstream.
 probe_name = "google.com"
 
+# Names to ask for in domains with an upstream of their own (server=/example.com/10.0.0.1): {"example.com":
+# "www.example.com"}. For a domain without one its SOA record is asked for, which every server of a domain has, and
+# which nobody has to know. NOERROR and NXDOMAIN are answers; SERVFAIL and REFUSED are none, whoever says so.
+probe_names: dict[str, str] = {}
+
 # A name of the cluster, asked from its DNS services (10.32.0.10, say), where the nodes have kube-proxy.
 service_name = "kubernetes.default.svc.cluster.local"
 
@@ -30,8 +35,28 @@ probe_deadline = 2.0
 # Pods of a node that are asked from, at most: one for each way into the host stack comes first.
 probe_pods = 3
 
+# The smallest share of lost questions that a diagnosis must not miss (it does once in a thousand times). 0.05 takes 135
+# questions per hop over UDP, 0.2 takes 31, 0.02 takes 342. What loses something is asked more anyway.
+probe_smallest_loss = 0.05
+
+# A folder of this machine: where a diagnosis finds a hop that loses questions, it asks there again while tcpdump
+# captures on the node (2000 packets and 60 s at most, of DNS only), and keeps the pcap files in the folder. None: no
+# captures. deploys/diagnose.py --data capture=runs/captures
+capture = None
+
 # Seconds for which deploys/verify.py asks again and again. 0: once.
 verify_soak = 0
+
+# --- How much a load test asks (deploys/blast.py) ---------------------------------------------------------------------
+
+# Questions per second, from the node and then from a pod, one rate after the other, and the seconds of each. A node is
+# never asked more than 50000 questions or for more than 60 s in a run, nor any faster once half of them are lost.
+blast_rates = [10, 100, 500, 1000]
+blast_seconds = 3.0
+
+# The name that is asked for (type A). None: what is answered without an upstream: version.bind at a node's dnsmasq,
+# `service_name` at the cluster's DNS service.
+blast_name = None
 
 # --- What is wanted --------------------------------------------------------------------------------------------------
 
@@ -60,6 +85,69 @@ dnsmasq_interfaces = None
 # For "bind-dynamic": interfaces that other dnsmasq processes serve. Without any except-interface, local-service would
 # come back and reject pods.
 dnsmasq_foreign_interfaces = ["virbr*", "lxcbr*", "lxdbr*"]
+
+# --- The cluster's API -----------------------------------------------------------------------------------------------
+
+# kubectl, with its path or as found in the PATH: with it the checks compare with the EndpointSlices, and the steps
+# below can be had. None: the API is not asked.
+kubectl = None
+
+# Its kubeconfig. None: kubectl's own choice, and /etc/kubernetes/admin.conf on a node.
+kubeconfig = None
+
+# The node of the inventory on which kubectl runs, as root (a control-plane node, say). None: this machine.
+kubectl_node = None
+
+# Where the cluster's DNS services and CoreDNS are.
+dns_namespace = "kube-system"
+
+# A node that is going to be changed takes no new pods meanwhile. Only what this run has cordoned is uncordoned, and the
+# last node with a healthy CoreDNS is refused.
+cluster_cordon = False
+
+# It is drained as well, as PodDisruptionBudgets allow, within so many seconds; emptyDir volumes are lost. None of the
+# repairs needs that: established connections live on.
+cluster_drain = False
+drain_timeout = 300
+
+# Ready endpoints that each DNS service must have before the next wave begins. 0: not waited for.
+dns_endpoints = 0
+
+# CoreDNS's pods are replaced one after the other once all waves are done, if one of them has changed anything.
+coredns_rollout = False
+
+# What is restarted then ("deployment.apps/coredns"). None: what is labelled k8s-app=kube-dns.
+coredns_workload = None
+
+# Seconds that CoreDNS has, to become ready or to have its endpoints.
+coredns_wait = 300
+
+# --- What keeps watch (deploys/prevent.py) ----------------------------------------------------------------------------
+
+# What a node does at boot when iptables is not what it was when its guard was installed, or the other backend holds
+# rules of Kubernetes:
+#   "report"   a failed unit, a line in the journal and a metric; the kubelet starts all the same
+#   "block"    the same, and the kubelet and kube-proxy do not start
+#   "restore"  as "report", but the alternatives are first set back to what they were; never rules, never later than boot
+guard_boot = "report"
+
+# Where node_exporter reads its textfiles (--collector.textfile.directory). Made where it is missing.
+guard_metrics = "/var/lib/node_exporter/textfile_collector"
+
+# What is kept in the cluster, in `dns_namespace` (deploys/cluster_objects.py, which needs kubectl):
+#   "probe"           a CronJob that asks the cluster's DNS each minute from a pod; it needs `dns_probe_image`
+#   "budget"          a PodDisruptionBudget: a drain takes one CoreDNS pod after the other
+#   "spread"          CoreDNS's pods on different nodes, as far as there are any; replaces them once, one by one
+#   "network-policy"  CoreDNS reaches DNS at the nodes' VIPs and nothing else there, the API server, and nobody else
+#   "cilium-policy"   the same with Cilium, which knows a VIP as a node, not as an address
+#   "node-condition"  a check for node-problem-detector: a node whose guard loses DNS says so in its conditions
+cluster_objects = ["budget", "spread"]
+
+# The image of the probe, with a digest if you like: anything with sh and awk, and bash, python3 or dig.
+dns_probe_image = None
+
+# How CoreDNS's pods are spread: "topology" (a topology spread constraint) or "anti-affinity".
+coredns_spread = "topology"
 
 # --- How it is rolled out --------------------------------------------------------------------------------------------
 

@@ -13,6 +13,22 @@ from lab.plan import LAN_PREFIX_LENGTH, RESOLVERS
 
 _PATIENCE = 15.0
 
+# Legacy rules and settings are in no file. Restoring a table without rules empties it; the sysctls are those of
+# `lab.network` and, for bridges, the kernel's own. networkd takes pods' links their link-local addresses.
+_KERNEL = r"""
+for tool in iptables-legacy ip6tables-legacy; do
+    "$tool-save" | sed -n -e '/^\*/p' -e 's/^\(:[A-Z]* \)[A-Z]* .*/\1ACCEPT [0:0]/p' -e '/^COMMIT/p' | "$tool-restore"
+done
+for setting in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 >"$setting"; done
+for setting in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e "$setting" ] || echo 1 >"$setting"; done
+systemctl stop systemd-networkd.service systemd-networkd.socket
+for link in /sys/class/net/cilium_* /sys/class/net/lxc*; do
+    ip address show dev "${link##*/}" | grep -q 'inet6 fe80' && continue
+    for mode in 1 0; do echo $mode >"/proc/sys/net/ipv6/conf/${link##*/}/addr_gen_mode"; done
+done
+true
+"""
+
 
 def heal(node: Node, root: Path) -> list[str]:
     """Heal `node`; returns the paths that were brought back. Raises LabError if it does not answer in the end.
@@ -24,16 +40,18 @@ def heal(node: Node, root: Path) -> list[str]:
     changed = baseline.restore(node, root)
     node.run(["systemctl", "daemon-reload"])
     node.run(["nft", "flush", "ruleset"])
+    node.run(["sh", "-c", _KERNEL])
     _remove_foreign_links(node)
+    _remove_foreign_namespaces(node)
     node.run(["ip", "address", "replace", f"{node.plan.vip}/{LAN_PREFIX_LENGTH}", "dev", "bond0"])
     node.run(["cilium-datapath", "routing"])
     # systemd-resolved first: a dnsmasq in wildcard mode holds the port that its stub needs.
     node.run(["systemctl", "stop", "dnsmasq.service"])
     restart(node, "systemd-resolved.service")
     restart(node, "dnsmasq.service")
-    for unit in ("pod-client.service", "pod-coredns.service"):
-        if not node.active(unit):
-            restart(node, unit)
+    for pod in node.plan.pods:
+        if not node.active(pod.unit) or any(path.startswith(f"etc/pods/{pod.name}/") for path in changed):
+            restart(node, pod.unit)
     deadline = time.monotonic() + _PATIENCE
     while text := trouble(node):
         if time.monotonic() > deadline:
@@ -88,3 +106,9 @@ def _remove_foreign_links(node: Node) -> None:
         if link["ifname"] not in own:
             # Fallback devices of tunnel modules cannot be deleted, and do no harm.
             node.run(["ip", "link", "delete", link["ifname"]], check=False)
+
+
+def _remove_foreign_namespaces(node: Node) -> None:
+    own = {Path(pod.namespace).name for pod in node.plan.pods}
+    for name in sorted({file.name for file in (node.files / "run/netns").glob("*")} - own):
+        node.run(["ip", "netns", "delete", name], check=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Literal, NamedTuple, cast, get_args
 
+from facts.counters import Counters
 from facts.ipvs_lines import Protocol, Server
 from facts.netfilter import Backend, Family
 from facts.netfilter_table import Dnat, dnat_targets
@@ -100,9 +101,9 @@ def end(server: Server) -> str:
     return f"{address}:{server['port']}"
 
 
-def connections(snapshot: Snapshot, vip: str) -> int | None:
+def connections(read: Snapshot | Counters, vip: str) -> int | None:
     """The connections that IPVS has counted for a DNS service over UDP; None without the service or its counters."""
-    ipvs = snapshot["ipvs"]["value"]
+    ipvs = read["ipvs"]["value"]
     for service in ipvs["services"] if ipvs else []:
         if (service["address"], service["port"], service["protocol"]) == (vip, 53, "udp") and service["counters"]:
             return service["counters"]["connections"]

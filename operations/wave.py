@@ -36,9 +36,11 @@ class Wave:
         self.failures[name] = reason
 
     def is_open(self) -> bool:
-        """False once a node of an earlier wave has failed, whatever --fail-percent lets through."""
+        """False once this host, or a node of an earlier wave, has failed, whatever --fail-percent lets through."""
         failed = {node.name for node in host.state.failed_hosts}
-        return all(not wave.failures and failed.isdisjoint(wave.nodes) for wave in self.earlier)
+        return host.name not in self.failures and all(
+            not wave.failures and failed.isdisjoint(wave.nodes) for wave in self.earlier
+        )
 
     def is_unproven(self) -> bool:
         """True if the current host has failed in this wave."""

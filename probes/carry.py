@@ -77,7 +77,7 @@ def carry(probes: Sequence[Probe]) -> str:
     share = max(4, IN_FLIGHT // max(1, len(sources)))
     parts = []
     for number, source in enumerate(sources):
-        where = f"{number} {quote(source['netns'])} {quote(_is_local(source['address']))}"
+        where = f"{number} {quote(source['netns'])} {quote(is_local(source['address']))}"
         mine = [(index, probe) for index, probe in numbered if probe["source"] == source]
         questions = [(index, probe) for index, probe in mine if probe["protocol"] != "icmp"]
         if questions:
@@ -138,7 +138,7 @@ def _row(index: int, probe: Probe, first: int) -> str:
     return " ".join(map(str, fields))
 
 
-def _is_local(address: str) -> str:
+def is_local(address: str) -> str:
     """A sh command that fails where the address is not a local one.
 
     /proc/net is the reader's own network namespace (proc(5)), and needs no tool that a node might lack; the

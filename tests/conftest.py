@@ -1,4 +1,4 @@
-"""The lab for all tests (the one that is up, healed; or one that is made for the session), and pyinfra on it."""
+"""The lab for all tests (the one that is up, healed; or one on a network of its own), and pyinfra on it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from pyinfra.context import ctx_state
 from facts import snapshot
 from lab import lifecycle, plan
 from lab.api import Lab
+from tests.lab.private import private_lab
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,17 +29,17 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
-    made = not lifecycle.status()["up"]
-    if made:
-        lifecycle.up(plan.MIN_NODES)
-    running = Lab.attach()
-    running.heal()
-    yield running
-    if made:
-        lifecycle.down()
-    else:
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    # Tests that run side by side have a lab for each worker.
+    if "PYTEST_XDIST_WORKER" not in os.environ and lifecycle.status()["up"]:
+        running = Lab.attach()
         running.heal()
+        yield running
+        running.heal()
+        return
+    with private_lab(tmp_path_factory.mktemp("lab") / "state"):
+        lifecycle.up(plan.MIN_NODES)
+        yield Lab.attach()
 
 
 @pytest.fixture

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from lab.faults import (
     backends,
+    bridged_pods,
     broken_dnsmasq,
     conntrack,
+    conntrack_race,
     datapath,
+    firewalls,
     foreign_rules,
     interface_filters,
     ipvs,
+    kernel_settings,
     kube_proxies,
+    losses,
+    networkd,
     other_dnsmasq,
+    resolver_loops,
     tools,
 )
 from lab.faults.fault import MODES, ClusterFault, Fault, Mode
@@ -21,7 +28,20 @@ __all__ = ["CLUSTER_FAULTS", "FAULTS", "MODES", "ClusterFault", "Fault", "choose
 
 FAULTS: dict[str, Fault] = {
     fault.name: fault
-    for family in (interface_filters, broken_dnsmasq, other_dnsmasq, datapath, tools)
+    for family in (
+        interface_filters,
+        broken_dnsmasq,
+        other_dnsmasq,
+        datapath,
+        tools,
+        firewalls,
+        conntrack_race,
+        networkd,
+        kernel_settings,
+        bridged_pods,
+        losses,
+        resolver_loops,
+    )
     for fault in family.FAULTS
 }
 

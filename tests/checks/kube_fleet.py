@@ -109,7 +109,14 @@ def _healthy() -> Snapshot:
     read["dns_flows"] = reading(DnsFlows().read(flows))
     read["nft_tables"] = reading([])
     read["kernel_log"] = reading([])
-    read["kernel"] = reading({"sysctls": {}, "modules": {"ip_vs": "loaded"}, "config": {}})
+    links = ("all", "default", *(one["name"] for one in read["interfaces"]["value"]))
+    sysctls = {f"net.ipv4.conf.{name}.rp_filter": "0" for name in links}
+    read["kernel"] = reading({"sysctls": sysctls, "modules": {"ip_vs": "loaded"}, "config": {}})
+    read["nft_hooks"] = reading([])
+    read["udp"] = reading({"received": 48211, "bad_checksums": 0})
+    read["neighbours"] = reading([{"family": 4, "entries": 113, "limit": 1024, "overflows": 0}])
+    read["networkd"] = reading(None)
+    read["image_iptables"] = reading("")
     return read
 
 

@@ -15,7 +15,9 @@ find /tmp /var/tmp /run -xdev -not -path '/run/systemd/*' -not -path '/run/user*
 systemctl show '*.service' -p Id,ActiveEnterTimestampMonotonic,MainPID | grep -v -e 'user@' -e 'user-runtime' | sort
 systemctl list-timers --all --no-legend | grep -c .
 ss -Htulpn | awk '{ $3 = $4 = ""; print }' | sort
-for save in iptables-nft-save iptables-legacy-save ip6tables-nft-save ip6tables-legacy-save; do $save 2>&1; done
+for save in iptables-nft-save iptables-legacy-save ip6tables-nft-save ip6tables-legacy-save; do
+    $save 2>&1 | sed -e '/^#/d' -e 's/ \[[0-9:]*\]$//'
+done
 nft list ruleset
 ip -o addr; ip rule; ip route show table all; ip -6 route show table all | sed 's/expires [0-9]*sec//'
 cat /proc/modules /proc/net/ip_tables_names 2>/dev/null

@@ -22,9 +22,9 @@ def test_not_well(healed: Lab, pyinfra: Run) -> None:
     healed.inject("dnsmasq-except-cilium", "node-2")
     done = pyinfra("-y", "inventory", "deploys/diagnose.py")
     assert done.returncode == Exit.NOT_WELL
-    assert "FAIL node-2 DNSMASQ-001: pod 172.26.4." in done.stderr
+    assert "VERDICT node-2/pod 172.26.4." in done.stderr
     assert "except-interface=cilium_* (/etc/dnsmasq.d/k8s.conf:14)" in done.stderr
-    assert "FAIL node-0" not in done.stderr and "FAIL node-1" not in done.stderr
+    assert "1 incident; to repair: node-2." in done.stderr
     assert pyinfra("-y", "inventory", "deploys/verify.py").returncode == Exit.NOT_WELL
 
 

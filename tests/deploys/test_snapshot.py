@@ -20,8 +20,13 @@ pytestmark = pytest.mark.lab
 #: What the sections say on a node without Kubernetes, in a container that may not read the machine's kernel log.
 STATES = dict.fromkeys(snapshot.FACTS, "value") | {
     "kernel_log": "not permitted",
+    "coredns": "empty",
     "kube_proxy": "empty",
     "nft_tables": "empty",
+    "nft_hooks": "empty",
+    "neighbours": "empty",
+    "networkd": "empty",
+    "image_iptables": "empty",
     "conntrack": "value" if Path("/proc/sys/net/netfilter/nf_conntrack_count").exists() else "empty",
     "dns_flows": "empty",
 }

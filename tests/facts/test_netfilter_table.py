@@ -279,3 +279,30 @@ def test_whose_a_chain_is(condense: Condense, chain: str, owner: str) -> None:
 def test_a_line_that_is_no_rule() -> None:
     with pytest.raises(ValueError, match="no rule with counters"):
         read_rule("-A OUTPUT -j ACCEPT")
+
+
+def test_a_forwarded_packets_rules_are_sent(condense: Condense) -> None:
+    rules = [
+        ":FORWARD DROP [0:0]",
+        ":A-FIRST - [0:0]",
+        ":DEEP - [0:0]",
+        ":KUBE-FIREWALL - [0:0]",
+        ":KUBE-SERVICES - [0:0]",
+        ":ELSEWHERE - [0:0]",
+        '[1:60] -A FORWARD -m comment --comment "not -j ELSEWHERE" -j A-FIRST',
+        "[1:60] -A FORWARD -j KUBE-SERVICES",
+        "[2:60] -A A-FIRST -j DEEP",
+        "[3:60] -A DEEP -j A-FIRST",
+        "[4:60] -A ELSEWHERE -j ACCEPT",
+        "[5:60] -A KUBE-FIREWALL -m mark --mark 0x8000/0x8000 -j DROP",
+        "[6:60] -A KUBE-SERVICES -d 10.32.0.99/32 -j REJECT",
+    ]
+    tables = condense(["*filter", *rules, "COMMIT", "*nat", *rules, "COMMIT"])
+    assert [rule["text"].split()[1] for rule in tables["filter"].get("passage", [])] == [
+        "FORWARD",
+        "FORWARD",
+        "KUBE-FIREWALL",
+        "A-FIRST",
+        "DEEP",
+    ]
+    assert tables["nat"].get("passage") == []

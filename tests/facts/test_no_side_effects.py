@@ -6,18 +6,24 @@ from pathlib import Path
 
 import pytest
 
+from facts.image_iptables import ImageIptables
 from facts.interfaces import Interfaces
+from facts.neighbours import NeighbourTables
+from facts.networkd import Networkd
+from facts.nft_hooks import NftHooks
 from facts.pods import Pods
 from facts.resolver import ResolvConf, Resolved
 from facts.routes import Routes, RouteTo
 from facts.sockets import ListeningSockets
 from facts.system import System
+from facts.udp import Udp
 from facts.units import Units
 
-COMMANDS = {
-    fact.name: fact.command()
-    for fact in (ListeningSockets(), Interfaces(), Routes(), ResolvConf(), Resolved(), System(), Units(), Pods())
-} | {RouteTo.name: RouteTo().command("172.25.4.1")}
+FACTS = (
+    *(ListeningSockets(), Interfaces(), Routes(), ResolvConf(), Resolved(), System(), Units(), Pods()),
+    *(NeighbourTables(), Networkd(), NftHooks(), Udp(), ImageIptables()),
+)
+COMMANDS = {fact.name: fact.command() for fact in FACTS} | {RouteTo.name: RouteTo().command("172.25.4.1")}
 
 # In a mount namespace of its own, every write to these folders lands in an empty upper folder of an overlay. A file
 # that was removed again leaves its folder's time behind. No other process can disturb the comparison.

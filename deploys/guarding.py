@@ -1,0 +1,119 @@
+"""What the guards of the whole fleet need, worked out once before anything is changed: refusals, and the waves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import gevent.pool
+from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.facts import get_fact
+from pyinfra.api.host import Host
+from pyinfra.api.state import State
+
+from deploys import policy as policies
+from deploys.policy import PolicyError
+from facts import snapshot
+from facts.guards import Guards, Installed
+from facts.reading import Reading
+from facts.snapshot import Snapshot
+from models import kube_services, node
+from models.path import Names
+from models.refused import Refused
+from operations import guard_files, guards
+from operations.guards import Wanted
+from operations.wave import Wave, waves
+from probes import guard as asking
+
+
+@dataclass(frozen=True)
+class Guarding:
+    """The waves, and what is wanted of each node's guard: of none, where `--data remove=true` says so."""
+
+    waves: tuple[Wave, ...]
+    wanted: dict[str, Wanted]
+    remove: bool
+
+
+_made: dict[State, Guarding] = {}
+
+
+def of(state: State) -> Guarding:
+    """The guards' rollout for the hosts of this run. Stops the run before any change if a node would have to refuse."""
+    if state not in _made:
+        hosts = snapshot.active(state.inventory)
+        remove = removes(hosts[0])
+        fleet = {} if remove else snapshot.fleet(hosts)
+        found = dict(
+            zip(
+                (host.name for host in hosts),
+                gevent.pool.Pool(state.config.PARALLEL or len(hosts)).map(_guards, hosts),
+                strict=True,
+            )
+        )
+        # Reading let other greenlets in: one of them may have been here.
+        if state not in _made:
+            _made[state] = _plan(hosts, fleet, found, remove)
+    return _made[state]
+
+
+def removes(host: Host) -> bool:
+    """Whether `--data remove=true` was given. Raises PolicyError for anything but true or false."""
+    value = host.data.get("remove", False)
+    if not isinstance(value, bool):
+        raise PolicyError(f"--data remove={value!r}: must be true or false")
+    return value
+
+
+def _guards(host: Host) -> Reading[Installed | None]:
+    folders = guard_files.needed_folders(policies.of(host).guard_metrics)
+    reading = get_fact(host.state, host, Guards, kwargs={"folders": folders}, apply_failed_hosts=False)
+    failed: Reading[Installed | None] = {"state": "failed", "value": None, "detail": "the node could not be read"}
+    return cast("Reading[Installed | None]", reading or failed)
+
+
+def _wanted(hosts: list[Host], fleet: Mapping[str, Snapshot | None]) -> dict[str, Wanted]:
+    vips = node.vips(fleet, policies.of(hosts[0]).dns_vips)
+    services = tuple(kube_services.vips(fleet, {}))
+    programs = tuple(asking.programs(fleet, vips))
+    found: dict[str, Wanted] = {}
+    for host in hosts:
+        policy = policies.of(host)
+        fixed = policy.iptables_backend
+        found[host.name] = Wanted(
+            names=Names(policy.probe_name, policy.service_name, policy.probe_names),
+            deadline_s=policy.probe_deadline,
+            vips=vips[host.name],
+            services=services,
+            programs=programs,
+            backend=fixed if fixed == "legacy" or fixed == "nft" else None,
+            boot=policy.guard_boot,
+            metrics=policy.guard_metrics,
+        )
+    return found
+
+
+def _plan(
+    hosts: list[Host],
+    fleet: Mapping[str, Snapshot | None],
+    found: Mapping[str, Reading[Installed | None]],
+    remove: bool,
+) -> Guarding:
+    wanted = {} if remove else _wanted(hosts, fleet)
+    refusals: list[str] = []
+    for host in hosts:
+        try:
+            if remove:
+                guards.unedited(found[host.name])
+            else:
+                guards.plan(fleet[host.name], wanted[host.name], found[host.name])
+        except Refused as refusal:
+            refusals.append(f"{host.name}: {refusal}")
+    if refusals:
+        others = "Nothing was changed on any node. To go on without such a node: --exclude NODE."
+        raise PyinfraError("\n    ".join(["stopped before any change:", *refusals, others]))
+    policy = policies.of(hosts[0])
+    last = [host.name for host in hosts if host.name in policy.last_nodes]
+    order = [host.name for host in hosts if host.name not in last] + last
+    return Guarding(tuple(waves(order, [], policy.canary_nodes, policy.wave_nodes)), wanted, remove)

@@ -1,0 +1,26 @@
+"""Let each node watch its own DNS and iptables, wave by wave; or take those guards away.
+
+    pyinfra inventory deploys/prevent.py --dry                  # what would be installed
+    pyinfra inventory deploys/prevent.py -y
+    pyinfra inventory deploys/prevent.py -y --data remove=true  # what was installed, and nothing else
+
+What they ask is what the node serves when they are installed: run it again after a change (a second run changes nothing
+where nothing has changed). See docs/guards.md.
+"""
+
+from pyinfra import host, state
+
+from deploys import guarding
+from operations import guards
+from operations.wave import gate
+
+plan = guarding.of(state)
+
+for wave in host.loop(plan.waves):
+    if host.name in wave:
+        if plan.remove:
+            guards.remove(name=f"{wave}: no guard is left", _if=wave.is_open)
+        else:
+            wanted = plan.wanted[host.name]
+            guards.install(name=f"{wave}: the node watches itself", wanted=wanted, _if=wave.is_open)
+    gate(name=f"{wave}: gate", wave=wave)

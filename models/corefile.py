@@ -1,0 +1,98 @@
+"""Whom CoreDNS asks, as its Corefile says: the plugins `forward` and, in older ones, `proxy`, by zone.
+
+Syntax: server blocks of zones, each with its plugins, one in a line (corefile(5), "Server Blocks"). What is imported
+(`import`), and upstreams over TLS or HTTPS, are not followed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from models.upstreams import Upstream, of_resolv_conf, usable
+
+_WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|(\S+)')
+_WITH_PORT = re.compile(r"^\[?(?P<host>[^\[\]]*?)\]?(?::(?P<port>\d+))?$")
+
+#: Plugins that hand questions on.
+_FORWARDERS = ("forward", "proxy")
+
+
+def upstreams(corefile: str, nameservers: Sequence[str]) -> list[Upstream]:
+    """
+    Those that a CoreDNS asks, by zone; none where the file names none.
+
+    + nameservers: of the pod's own resolv.conf, for `forward . /etc/resolv.conf`
+    """
+    found: list[Upstream] = []
+    for zones, plugin in _plugins(corefile):
+        if plugin[0] not in _FORWARDERS or len(plugin) < 3:
+            continue
+        source = _zone(plugin[1])
+        because = f"{' '.join(plugin)} in its Corefile"
+        for zone in zones:
+            domain = source or zone
+            for server in plugin[2:]:
+                found += _servers(domain, server, nameservers, because)
+    return list(dict.fromkeys(found))
+
+
+def _servers(domain: str, server: str, nameservers: Sequence[str], because: str) -> list[Upstream]:
+    if server.startswith("/"):
+        own = of_resolv_conf(nameservers, "its resolv.conf")
+        return [Upstream(domain, one.address, one.port, f"{because}: {one.because}") for one in own]
+    host, port = _host(server)
+    return [Upstream(domain, host, port, because)] if usable(host) and 0 < port < 65536 else []
+
+
+def _plugins(corefile: str) -> Iterator[tuple[list[str], list[str]]]:
+    """Each plugin's line with the zones of its server block; snippets and a plugin's own block are passed over."""
+    depth, zones = 0, list[str]()
+    waiting: list[str] = []
+    for words in _lines(corefile):
+        opens, closes = words.count("{"), words.count("}")
+        named = [word for word in words if word not in ("{", "}")]
+        if depth == 0:
+            waiting += named
+            if opens:
+                zones = [] if waiting[:1] and waiting[0].startswith("(") else _zones(waiting)
+                waiting = []
+        elif depth == 1 and named:
+            yield zones, named
+        depth = max(0, depth + opens - closes)
+
+
+def _lines(corefile: str) -> Iterator[list[str]]:
+    for line in corefile.splitlines():
+        words: list[str] = []
+        for match in _WORD.finditer(line):
+            if match[2] and match[2].startswith("#"):
+                break
+            words.append(match[1] if match[1] is not None else match[2])
+        if words:
+            yield words
+
+
+def _zones(words: Iterable[str]) -> list[str]:
+    """The zones of a block that listens on port 53: another port is asked by nobody."""
+    found: list[str] = []
+    for word in words:
+        for one in filter(None, word.split(",")):
+            rest = "" if "://" in one and not one.startswith("dns://") else one.removeprefix("dns://")
+            host, port = _host(rest) if rest else ("", 0)
+            if port == 53:
+                found.append(_zone(host))
+    return found
+
+
+def _host(text: str) -> tuple[str, int]:
+    """`10.0.0.1:5353`, `[fd00::1]:53`, `fd00::1`, `example.com:53` -> host and port."""
+    text = text.removeprefix("dns://")
+    if text.count(":") > 1 and not text.startswith("["):
+        return text, 53
+    match = _WITH_PORT.match(text)
+    return (match["host"], int(match["port"] or 53)) if match else ("", 0)
+
+
+def _zone(text: str) -> str:
+    return text.strip(".").lower()

@@ -1,0 +1,111 @@
+"""Resolvers that ask each other in a circle, found from their configuration alone.
+
+A question that nobody in the circle can answer goes round until somebody gives it up: it is lost, or comes back after
+seconds, and costs every one of them a share of what it can do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from models import node, upstreams
+from models.resolvers import Dnsmasq, Endpoint, Fleet, Place, Resolver, Service, Stub
+from models.upstreams import Upstream
+
+#: systemd-resolved's stubs (systemd-resolved.service(8)): in a pod's resolv.conf they are a copy of a node's.
+STUBS = ("127.0.0.53", "127.0.0.54")
+
+
+@dataclass(frozen=True)
+class Loop:
+    """
+    One circle.
+
+    + domain: what is asked for when it goes round, "" for whatever no upstream is named for
+    + chain: the resolvers in the order in which they ask each other, the last one the first
+    + because: for each of them the line that names the next one
+    + harmless: dnsmasq ignores a server that is an address of its own, and has another one for the domain
+    """
+
+    domain: str
+    chain: tuple[Resolver, ...]
+    because: tuple[str, ...]
+    harmless: bool = False
+
+    def __str__(self) -> str:
+        names = [str(resolver) for resolver in self.chain]
+        return " -> ".join([*names, names[0]])
+
+
+def loops(fleet: Fleet, name: str) -> list[Loop]:
+    """The circles that a node takes part in, each for the first domain that goes round in it; the default one first."""
+    everybody = [resolver for resolver in fleet.resolvers() if resolver.place.node == name]
+    domains = dict.fromkeys(["", *sorted(one.domain for each in fleet.resolvers() for one in fleet.named(each))])
+    found: dict[frozenset[Resolver], Loop] = {}
+    for domain in domains:
+        for resolver in everybody:
+            for loop in _from(fleet, domain, resolver, []):
+                if name in {each.place.node for each in loop.chain}:
+                    found.setdefault(frozenset(loop.chain), loop)
+    return list(found.values())
+
+
+def stubs_in_pods(fleet: Fleet, name: str) -> dict[Place, str]:
+    """A node's pods whose resolv.conf names systemd-resolved's stub, though no resolver's pod: nobody answers there."""
+    found: dict[Place, str] = {}
+    for asker in node.askers(fleet.read[name]):
+        place = Place(name, asker.address)
+        pod = fleet.pod(place)
+        if pod and asker.kubernetes and not fleet.is_endpoint(place):
+            stubs = [address for address in pod["nameservers"] if address in STUBS]
+            found |= {place: stubs[0]} if stubs else {}
+    return found
+
+
+def _from(fleet: Fleet, domain: str, resolver: Resolver, way: list[tuple[Resolver, str]]) -> list[Loop]:
+    """The circles in which what a resolver asks leads back to it, or to one on the way to it."""
+    found: list[Loop] = []
+    for one in _asked(fleet, resolver, domain):
+        for following in _met(fleet, resolver, one):
+            here = [*way, (resolver, one.because)]
+            chain = [each for each, _ in here]
+            if following in chain:
+                start = chain.index(following)
+                found.append(_loop(fleet, domain, here[start:]))
+            else:
+                found += _from(fleet, domain, following, here)
+    return found
+
+
+def _loop(fleet: Fleet, domain: str, way: list[tuple[Resolver, str]]) -> Loop:
+    alone = len(way) == 1 and isinstance(way[0][0], Dnsmasq)
+    others = bool(upstreams.chosen(fleet.upstreams(way[0][0]), domain))
+    # A circle has no beginning: the same one must be the same wherever it was found.
+    first = min(range(len(way)), key=lambda number: str(way[number][0]))
+    turned = way[first:] + way[:first]
+    return Loop(domain, tuple(each for each, _ in turned), tuple(because for _, because in turned), alone and others)
+
+
+def _asked(fleet: Fleet, resolver: Resolver, domain: str) -> list[Upstream]:
+    asked = upstreams.chosen(fleet.named(resolver), domain)
+    if not isinstance(resolver, Dnsmasq):
+        return asked
+    # 127.0.0.1 in a resolv.conf that dnsmasq reads is what it expects to find there, and ignores.
+    own = [one for one in asked if fleet.at(resolver.place, one.address, one.port) == resolver]
+    return [one for one in asked if one not in own or one.because.startswith(("server=", "local="))]
+
+
+def _met(fleet: Fleet, resolver: Resolver, asked: Upstream) -> list[Resolver]:
+    there = fleet.at(resolver.place, asked.address, asked.port)
+    if isinstance(there, Service):
+        ends = fleet.endpoints(resolver.place.node, there.address)
+        found = [fleet.at(resolver.place, end.rpartition(":")[0].strip("[]")) for end in ends]
+        return [one for one in found if isinstance(one, Endpoint)]
+    if isinstance(there, Stub | Dnsmasq | Endpoint):
+        return [there]
+    return [resolver] if _is_own_loopback(resolver, asked.address) else []
+
+
+def _is_own_loopback(resolver: Resolver, address: str) -> bool:
+    return isinstance(resolver, Endpoint) and ip_address(address).is_loopback

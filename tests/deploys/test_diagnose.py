@@ -1,0 +1,102 @@
+"""The diagnosis as a user gets it: one verdict per incident on real nodes, the same offline, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import paramiko
+import pytest
+from pyinfra.api.host import Host
+
+from deploys import policy as policies
+from deploys.exits import Exit
+from deploys.look import look, look_back
+from lab.api import Lab
+from probes.hops import ROUNDS
+from tests.conftest import Run
+from tests.deploys.nodes import state
+
+pytestmark = pytest.mark.lab
+
+DIAGNOSE = ("-y", "inventory", "deploys/diagnose.py")
+
+
+def said(done: subprocess.CompletedProcess[str]) -> Any:
+    """The JSON report on standard output, and nothing else there."""
+    assert done.stdout, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_healthy_fleet_has_no_verdict(healed: Lab, pyinfra: Run) -> None:
+    # Somebody else's dnsmasq, with /dev/null as its configuration file, is no fault.
+    healed.inject("second-dnsmasq-networkmanager", "node-1")
+    done = pyinfra(*DIAGNOSE, "--data", "json=-")
+    assert done.returncode == Exit.WELL, done.stderr
+    diagnosis = said(done)
+    assert diagnosis["verdicts"] == []
+    assert {hop["state"] for hop in diagnosis["hops"]} == {"ok"}
+    assert {hop["node"] for hop in diagnosis["hops"]} == {node.name for node in healed.nodes}
+
+
+def test_the_incident_is_one_verdict_live_and_replayed(healed: Lab, pyinfra: Run, tmp_path: Path) -> None:
+    healed.inject("dnsmasq-except-cilium", "node-0")
+    before = {each.name: state(each) for each in healed.nodes}
+    kept = tmp_path / "bundle"
+    done = pyinfra(*DIAGNOSE, "--data", "json=-", "--data", f"bundle={kept}")
+    assert done.returncode == Exit.NOT_WELL, done.stderr
+    diagnosis = said(done)
+    (verdict,) = diagnosis["verdicts"]
+    client, coredns = (healed.node("node-0").pod(name).address for name in ("client", "coredns"))
+    assert (verdict["check"], verdict["culprits"], verdict["certainty"]) == ("DNSMASQ-001", ["node-0"], "certain")
+    assert "except-interface=cilium_* (/etc/dnsmasq.d/k8s.conf:14)" in verdict["sentence"]
+    assert verdict["hop"] == f"node-0/pod {coredns}/172.25.4.1:53"
+    # The client asks CoreDNS, which asks this dnsmasq.
+    assert {f"node-0/pod {client}", f"node-0/pod {coredns}"} <= set(verdict["affected"])
+    assert all(each.startswith("node-0/pod") for each in verdict["affected"])
+    assert verdict["fix"] == "pyinfra inventory deploys/fix_dns.py -y"
+    assert "DNSMASQ-003" in {out["check"] for out in verdict["ruled_out"]}
+    for each in healed.nodes:
+        assert state(each) == before[each.name]
+
+    # Offline: the nodes are not asked, whatever has become of them.
+    healed.heal("node-0")
+    again = pyinfra("-y", "@local", "deploys/diagnose.py", "--data", "json=-", "--data", f"replay={kept}")
+    assert again.returncode == Exit.NOT_WELL, again.stderr
+    assert said(again) == diagnosis
+
+
+def test_two_faults_on_two_nodes_are_two_verdicts(healed: Lab, pyinfra: Run) -> None:
+    healed.inject("dnsmasq-interface-bond0", "node-0")
+    healed.inject("upstream-dead", "node-2")
+    diagnosis = said(pyinfra(*DIAGNOSE, "--data", "json=-"))
+    found = {verdict["check"]: verdict for verdict in diagnosis["verdicts"]}
+    assert {check: verdict["culprits"] for check, verdict in found.items()} == {
+        "DNSMASQ-001": ["node-0"],
+        "": ["node-2"],
+    }
+    assert "interface=bond0" in found["DNSMASQ-001"]["sentence"]
+    assert "dnsmasq of node-2 -> 10.10.0.21:53" in found[""]["sentence"]
+    assert found[""]["certainty"] == "likely"
+
+
+def test_each_node_is_entered_a_few_times_only(
+    healed: Lab, reached_all: list[Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execs: list[str] = []
+    real = paramiko.SSHClient.exec_command
+
+    def counted(self: paramiko.SSHClient, command: str, *args: object, **kwargs: object) -> object:
+        execs.append(command)
+        return real(self, command, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(paramiko.SSHClient, "exec_command", counted)
+    policy = policies.of(reached_all[0])
+    seen = look(reached_all, [], policy)
+    # One snapshot, the rounds of questions, and the counters.
+    assert len(execs) <= (1 + ROUNDS + 1) * len(reached_all)
+    before = len(execs)
+    look_back(reached_all, seen, policy)
+    assert len(execs) - before == len(reached_all)

@@ -1,0 +1,79 @@
+"""CoreDNS's upstreams, as Corefiles of all kinds have them."""
+
+from __future__ import annotations
+
+import pytest
+
+from models.corefile import upstreams
+
+KUBEADM = """\
+.:53 {
+    errors
+    health {
+       lameduck 5s
+    }
+    ready
+    kubernetes cluster.local in-addr.arpa ip6.arpa {
+       pods insecure
+       fallthrough in-addr.arpa ip6.arpa
+       ttl 30
+    }
+    prometheus :9153
+    forward . %s {
+       max_concurrent 1000
+    }
+    cache 30
+    loop
+    reload
+    loadbalance
+}
+"""
+
+
+def found(corefile: str) -> list[tuple[str, str, int]]:
+    return [(one.domain, one.address, one.port) for one in upstreams(corefile, ["172.25.4.1"])]
+
+
+@pytest.mark.parametrize(
+    ("servers", "wanted"),
+    [
+        ("/etc/resolv.conf", [("", "172.25.4.1", 53)]),
+        ("172.25.4.1", [("", "172.25.4.1", 53)]),
+        ("10.0.0.1:5353 dns://10.0.0.2 [fd00::1]:53 fd00::2", [
+            ("", "10.0.0.1", 5353), ("", "10.0.0.2", 53), ("", "fd00::1", 53), ("", "fd00::2", 53)]),
+        ("tls://9.9.9.9", []),
+        ('"172.25.4.1" # the node', [("", "172.25.4.1", 53)]),
+        ("{$UPSTREAM}", []),
+    ],
+)  # fmt: skip
+def test_the_default_block(servers: str, wanted: list[tuple[str, str, int]]) -> None:
+    assert found(KUBEADM % servers) == wanted
+
+
+def test_blocks_of_their_own() -> None:
+    corefile = KUBEADM % "172.25.4.1" + "zju.edu.cn:53 example.com {\n    forward . 10.10.0.21\n}\n"
+    assert found(corefile) == [
+        ("", "172.25.4.1", 53),
+        ("zju.edu.cn", "10.10.0.21", 53),
+        ("example.com", "10.10.0.21", 53),
+    ]
+
+
+def test_several_forwards_in_one_block() -> None:
+    corefile = ". {\n  forward zju.edu.cn. 10.10.0.21\n  forward . 192.18.0.2\n}\n"
+    assert found(corefile) == [("zju.edu.cn", "10.10.0.21", 53), ("", "192.18.0.2", 53)]
+
+
+def test_what_does_not_count() -> None:
+    assert found("(snippet) {\n  forward . 10.0.0.1\n}\n") == []
+    assert found(".:5353 {\n  forward . 10.0.0.1\n}\n") == []
+    assert found("tls://.:853 {\n  forward . 10.0.0.1\n}\n") == []
+    assert found("# .:53 {\n#  forward . 10.0.0.1\n# }\n") == []
+    assert found("") == found("{ } } {") == []
+
+
+def test_the_line_is_named() -> None:
+    (one,) = upstreams(KUBEADM % "/etc/resolv.conf", ["172.25.4.1"])
+    assert one.because == "forward . /etc/resolv.conf in its Corefile: nameserver 172.25.4.1 in its resolv.conf"
+    (one,) = upstreams(KUBEADM % "172.25.4.1", [])
+    assert one.because == "forward . 172.25.4.1 in its Corefile"

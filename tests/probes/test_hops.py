@@ -1,0 +1,119 @@
+"""How many questions a hop is asked, and what is a loss: played through with networks that lose a known share."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from statistics import mean
+
+import pytest
+
+from models.path import Names, Question, Step
+from probes.hops import FEW, HOLDING, MOST, MOST_TO_ONE, ROUNDS, Key, Walking, loses, planned
+from probes.probe import Outcome, Probe, Result, Try
+
+HOW = Walking(Names("google.com", "-"), pods=3, tries=20, deadline_s=2.0, smallest_loss=0.05)
+OWN, OTHER, DOMAIN = Question("version.bind", "TXT", "CH"), Question("google.com"), Question("zju.edu.cn", "SOA")
+
+Network = Callable[[Probe], Outcome]
+
+
+def step(*questions: Question, name: str = "a", forwards: bool = True, stage: str = "endpoint to upstream") -> Step:
+    needs = {question.name: ("behind",) for question in questions[1:] if forwards}
+    return Step(name, stage, "node-0", "", 0, "172.25.4.1", 53, "", ("",), questions, needs)  # type: ignore[arg-type]
+
+
+def play(steps: list[Step], network: Network, how: Walking = HOW) -> dict[Key, list[Result]]:
+    seen: dict[Key, list[Result]] = {}
+    for _ in range(ROUNDS):
+        for key, probe in planned(steps, seen, how).items():
+            tries: list[Try] = [
+                {"outcome": network(probe), "rtt_ms": 1.0, "rcode": None, "answers": [], "detail": ""}
+                for _ in range(probe["tries"])
+            ]
+            seen.setdefault(key, []).append({"probe": probe, "carrier": "python3", "tries": tries})
+    return seen
+
+
+def losing(share: float, seed: int, protocol: str = "udp") -> Network:
+    chance = random.Random(seed)
+    return lambda probe: "timeout" if probe["protocol"] == protocol and chance.random() < share else "answered"
+
+
+def lossy(seen: dict[Key, list[Result]]) -> bool:
+    return any(loses(results, HOW.smallest_loss) for results in seen.values())
+
+
+def tries(seen: dict[Key, list[Result]], protocol: str, rounds: int = ROUNDS) -> int:
+    return sum(len(one["tries"]) for key, results in seen.items() if key[1] == protocol for one in results[:rounds])
+
+
+@pytest.mark.parametrize("questions", [(OWN,), (OWN, OTHER, DOMAIN)], ids=["one name", "three names"])
+@pytest.mark.parametrize(("share", "found"), [(0.05, 0.98), (0.2, 1.0), (0.5, 1.0), (1.0, 1.0)])
+def test_a_loss_is_found(questions: tuple[Question, ...], share: float, found: float) -> None:
+    played = [play([step(*questions)], losing(share, seed)) for seed in range(80)]
+    assert mean(map(lossy, played)) >= found
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001])
+def test_no_loss_is_invented(share: float) -> None:
+    """Not even where a busy node loses a try out of a thousand."""
+    played = [play([step(OWN, OTHER, DOMAIN)], losing(share, seed)) for seed in range(80)]
+    assert not any(map(lossy, played))
+
+
+def test_a_stall_is_no_loss() -> None:
+    """Everything of one round is lost, and nothing afterwards: the node was busy, or its controller."""
+    sent = 0
+
+    def network(probe: Probe) -> Outcome:
+        nonlocal sent
+        sent += 1
+        return "timeout" if sent <= 10 else "answered"
+
+    assert not lossy(play([step(OWN)], network))
+
+
+def test_tries_grow_with_the_doubt() -> None:
+    few = tries(play([step(OWN)], losing(0, 1)), "udp", rounds=1)
+    assert few == HOW.tries
+    assert tries(play([step(OWN)], losing(0, 1)), "udp") == 135
+    assert tries(play([step(OWN)], losing(1.0, 1)), "udp") < 40
+    assert mean(tries(play([step(OWN)], losing(0.5, seed)), "udp") for seed in range(50)) < 100
+    assert max(tries(play([step(OWN)], losing(0.05, seed)), "udp") for seed in range(50)) <= 135 + 2 * MOST
+    wide = Walking(HOW.names, 3, 20, 2.0, smallest_loss=0.5)
+    assert tries(play([step(OWN)], losing(0, 1), wide), "udp") == 20
+
+
+def test_a_healthy_hop_takes_two_execs() -> None:
+    seen = play([step(OWN, OTHER)], losing(0, 1))
+    assert max(map(len, seen.values())) == 2
+
+
+def test_what_holds_a_process_of_dnsmasq_is_asked_little() -> None:
+    """Twenty of them, waiting for a dead upstream, and dnsmasq answers nobody over TCP."""
+    seen = play([step(OWN, OTHER, DOMAIN)], lambda probe: "answered" if probe["name"] == OWN.name else "timeout")
+    for name in (OTHER.name, DOMAIN.name):
+        assert [len(one["tries"]) for one in seen["a", "tcp", name]] == [HOLDING]
+    only_tcp = play([step(OWN, OTHER)], losing(1.0, 1, "tcp"))
+    assert [len(one["tries"]) for one in only_tcp["a", "tcp", OTHER.name]] == [HOLDING, HOLDING]
+
+
+def test_over_tcp_little_is_asked() -> None:
+    """A share of lost packets does not show there, and every connection costs dnsmasq a process."""
+    seen = play([step(OTHER)], losing(0, 1))
+    assert tries(seen, "tcp") == HOW.tries
+    assert tries(seen, "udp") == 135
+    assert max(tries(play([step(OTHER)], losing(0.1, seed, "tcp")), "tcp") for seed in range(50)) <= 3 * HOW.tries
+
+
+def test_a_great_fleet_does_not_flood_one_address() -> None:
+    steps = [step(OWN, OTHER, name=str(number)) for number in range(2000)]
+    sent = sum(probe["tries"] for probe in planned(steps, {}, HOW).values())
+    assert sent <= MOST_TO_ONE + FEW * len(steps) * 5
+
+
+def test_what_could_not_be_sent_is_not_asked_again_and_no_loss() -> None:
+    seen = play([step(OWN)], lambda _: "not sent")
+    assert {len(results) for results in seen.values()} == {1}
+    assert not lossy(seen)

@@ -6,9 +6,12 @@ from typing import Literal, NamedTuple, get_args
 
 from checks.diagnosis import STAGES, Stage
 
-#: Whose questions a cause on a node spoils: those of its own pods and processes, those that its dnsmasq (or any
-#: resolver on it) is asked, or all that pass through it.
-Reach = Literal["asked from here", "asked of its dnsmasq", "asked of its resolvers", "passing here"]
+#: Whose questions a cause on a node spoils: those of its own pods and processes (or only those of them that go to a
+#: service's address, or to a pod that the finding names), those that its dnsmasq (or any resolver on it) is asked, or
+#: all that pass through it.
+Reach = Literal[
+    "asked from here", "asked of services from here", "asked of its dnsmasq", "asked of its resolvers", "passing here"
+]
 
 #: Where a consequence shows: on the cause's node, or on a node whose finding names an address of the cause's node.
 Where = Literal["here", "there"]
@@ -64,7 +67,14 @@ CAUSES: tuple[Cause, ...] = (
     Cause("FIREWALL-001", "passing here", _PODS, True, True, "what pods ask of others is dropped", warns=True),
     Cause("IPTABLES-006", "passing here", STAGES, True, True, "packets that reach the chain are dropped"),
     Cause("KERNEL-001", "asked from here", _PODS, True, True, "what its pods send is dropped", warns=True),
-    Cause("KERNEL-002", "asked from here", _SERVICE, True, True, "answers of pods on the same bridge are thrown away"),
+    Cause(
+        "KERNEL-002",
+        "asked of services from here",
+        _SERVICE,
+        True,
+        True,
+        "answers of pods on the same bridge are thrown away",
+    ),
     Cause("KERNEL-003", "passing here", STAGES, True, False, "packets to neighbours not in the table are dropped"),
     Cause("DNSMASQ-002", "asked of its dnsmasq", (), True, True, "dnsmasq does not come back from its next restart"),
     Cause("DNSMASQ-003", "asked of its dnsmasq", _DNSMASQ, True, True, "nobody asked while it was down"),
@@ -80,14 +90,35 @@ CAUSES: tuple[Cause, ...] = (
         True,
         "names that nobody in the circle knows get no answer",
     ),
-    Cause("KUBEPROXY-001", "asked from here", _SERVICE, True, False, _NEXT_MOVE),
-    Cause("KUBEPROXY-002", "asked from here", _SERVICE, True, False, _NEXT_MOVE),
-    Cause("IPTABLES-003", "asked from here", _SERVICE, True, True, "questions that the rule takes go to nobody"),
-    Cause("IPTABLES-002", "asked from here", _SERVICE, False, False),
-    Cause("IPTABLES-001", "asked from here", _SERVICE, False, False),
+    Cause("KUBEPROXY-001", "asked of services from here", _SERVICE, True, False, _NEXT_MOVE),
+    Cause("KUBEPROXY-002", "asked of services from here", _SERVICE, True, False, _NEXT_MOVE),
+    Cause(
+        "IPTABLES-003",
+        "asked of services from here",
+        _SERVICE,
+        True,
+        True,
+        "questions that the rule takes go to nobody",
+    ),
+    Cause("IPTABLES-002", "asked of services from here", _SERVICE, False, False),
+    Cause("IPTABLES-001", "asked of services from here", _SERVICE, False, False),
     Cause("IPTABLES-004", "asked from here", (), False, False),
-    Cause("IPVS-005", "asked from here", _SERVICE, True, True, "the service is out of reach for this node's pods"),
-    Cause("IPVS-002", "asked from here", _SERVICE, True, True, "the service is out of reach for this node's pods"),
+    Cause(
+        "IPVS-005",
+        "asked of services from here",
+        _SERVICE,
+        True,
+        True,
+        "the service is out of reach for this node's pods",
+    ),
+    Cause(
+        "IPVS-002",
+        "asked of services from here",
+        _SERVICE,
+        True,
+        True,
+        "the service is out of reach for this node's pods",
+    ),
     Cause(
         "IPVS-004",
         "asked from here",
@@ -97,11 +128,20 @@ CAUSES: tuple[Cause, ...] = (
         "questions that fall to it are lost",
         symptom=True,
     ),
-    Cause("IPVS-003", "asked from here", _SERVICE, True, False, "the other real servers carry the whole load"),
+    Cause(
+        "IPVS-003", "asked of services from here", _SERVICE, True, False, "the other real servers carry the whole load"
+    ),
     Cause("IPVS-006", "asked from here", (), True, True, "clients that keep their source port are not answered"),
     Cause("CONNTRACK-002", "asked from here", (), True, True, "clients that keep their source port are not answered"),
-    Cause("IPVS-001", "asked from here", _SERVICE, False, False, symptom=True),
-    Cause("CONNTRACK-003", "asked from here", _SERVICE, True, False, "who asks for A and AAAA at once waits for one"),
+    Cause("IPVS-001", "asked of services from here", _SERVICE, False, False, symptom=True),
+    Cause(
+        "CONNTRACK-003",
+        "asked of services from here",
+        _SERVICE,
+        True,
+        False,
+        "who asks for A and AAAA at once waits for one",
+    ),
     Cause("KERNEL-004", "passing here", _PODS, False, False, warns=True),
     Cause("NETWORKD-001", "passing here", _PODS, False, False, warns=True),
     Cause("IPTABLES-005", "passing here", _PODS, False, False),

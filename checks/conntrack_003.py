@@ -12,9 +12,14 @@ from checks import guard
 from checks.case import Case
 from checks.finding import Finding, Status
 from models import conntrack
+from probes.count import sent
 
 ID = "CONNTRACK-003"
 TITLE = "No query loses the race into its own flow"
+
+#: Share of the questions that were asked meanwhile up to which a lost race is a stray one: two flows of ours that were
+#: given one port.
+_STRAY = 0.01
 
 
 def check(case: Case) -> list[Finding]:
@@ -40,6 +45,10 @@ def check(case: Case) -> list[Finding]:
     evidence.append(f"insert_failed between two reads: {case.clashes}")
     if case.clashes <= 0:
         sentence = f"no packet lost the race between two reads, {failed} since boot"
+        return [case.finding(ID, TITLE, Status.PASS, sentence, evidence)]
+    asked = sum(map(sent, case.results))
+    if case.clashes <= asked * _STRAY:
+        sentence = f"{case.clashes} packets lost the race between two reads, beside {asked} questions"
         return [case.finding(ID, TITLE, Status.PASS, sentence, evidence)]
     sentence = (
         f"{case.clashes} packets lost the race between two reads: conntrack dropped them at insertion, and their"

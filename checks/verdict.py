@@ -66,9 +66,10 @@ def _reaches(cause: Cause, finding: Finding, hop: Hop) -> bool:
         return owner == finding["node"]
     if cause.reach == "asked of its dnsmasq":
         return hop["owner"] == finding["node"]
-    # Past the service's address only the pod that the finding names is its matter.
-    past = hop["stage"] == "pod to endpoint" and not names(finding["sentence"], [hop["destination"]])
-    return asking and not past
+    past = hop["stage"] == "pod to endpoint" or "/pod " in hop["owner"]
+    if cause.reach == "asked of services from here" and past:
+        return asking and bool(names(finding["sentence"], [hop["destination"]]))
+    return asking
 
 
 def _explained(

@@ -14,7 +14,7 @@ from models import kube_services
 ID = "IPVS-001"
 TITLE = "Queries for the cluster's DNS pass through IPVS"
 
-#: Share of the questions that may be lost on their way without anybody's taking them: whether they are is a hop's matter.
+#: Share of the questions that may be lost on their way, taken by nobody: whether they are is a hop's matter.
 _STRAY = 0.02
 
 

@@ -96,7 +96,7 @@ def further(steps: Iterable[Step], seen: Seen, how: Walking) -> dict[Key, int]:
             again = _again([one for name in fresh for one in kinds[name]])
             found |= _spread(step, protocol, fresh, min(again, 2 * how.tries) if protocol == "tcp" else again)
             for name in fresh:
-                if _holds(step, protocol, name) and not any(map(lost, seen.get((step.id, "udp", name), ()))):
+                if _holds(step, protocol, name) and not _mostly_lost(seen.get((step.id, "udp", name), ())):
                     found[step.id, protocol, name] = HOLDING
             clean = [name for name, results in kinds.items() if sum(map(sent, results)) and not any(map(lost, results))]
             missing = loss.tries_to_see(how.smallest_loss, SURE) - sum(
@@ -121,6 +121,11 @@ def _lost_first(results: Sequence[Result]) -> bool:
 
 def _lost_again(results: Sequence[Result]) -> bool:
     return sum(bool(lost(result)) for result in results) > 1
+
+
+def _mostly_lost(results: Sequence[Result]) -> bool:
+    """Whether its server hardly answers: then another connection would only wait there."""
+    return 2 * sum(map(lost, results)) > sum(map(sent, results))
 
 
 def _again(results: Sequence[Result]) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -279,7 +278,6 @@ def test_dnsperf_is_not_given_what_it_cannot_ask(tmp_path: Path, network: Networ
     assert measured["unknown"] == "the node has no python3, and no dnsperf that can ask this"
 
 
-@pytest.mark.skipif(not shutil.which("dnsperf"), reason="needs dnsperf on this machine; its recorded output is read")
 def test_the_real_dnsperf(network: Network, counted: None) -> None:
     for measured in run(network, [load(), load(source=network.in_pod)], os.environ["PATH"]):
         assert (measured["carrier"], measured["sent"], measured["received"]) == ("dnsperf", 100, 100)

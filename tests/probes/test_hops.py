@@ -99,6 +99,21 @@ def test_what_holds_a_process_of_dnsmasq_is_asked_little() -> None:
     assert [len(one["tries"]) for one in only_tcp["a", "tcp", OTHER.name]] == [HOLDING, HOLDING]
 
 
+def test_a_stray_loss_over_both_protocols_is_asked_again() -> None:
+    """One of two over TCP, and one of many over UDP: asked once more, both are answered."""
+    stray = {"udp", "tcp"}
+
+    def network(probe: Probe) -> Outcome:
+        if probe["name"] == OTHER.name and probe["protocol"] in stray:
+            stray.discard(probe["protocol"])
+            return "timeout"
+        return "answered"
+
+    seen = play([step(OWN, OTHER)], network)
+    assert [len(one["tries"]) for one in seen["a", "tcp", OTHER.name]] == [HOLDING, HOLDING]
+    assert not lossy(seen)
+
+
 def test_over_tcp_little_is_asked() -> None:
     """A share of lost packets does not show there, and every connection costs dnsmasq a process."""
     seen = play([step(OTHER)], losing(0, 1))

@@ -1,7 +1,11 @@
 # Both commands are complete on a fresh Debian machine as root: they install what they need, and say so.
 PYTHON ?= python3
 VENV := .venv
+# Tests side by side; each of these has a lab of its own.
+WORKERS ?= 4
 PACKAGES := systemd-container mmdebstrap iproute2 util-linux procps openssh-client iputils-ping dnsmasq-base bind9-dnsutils nftables python3-venv
+# What the tests compare with, or open reports and check rules in.
+PACKAGES_TEST := ansible-core chromium dnsperf tcpdump
 PACKAGES_KUBERNETES := qemu-system-x86 qemu-utils e2fsprogs
 
 # What is missing of some Debian packages, said and installed.
@@ -11,7 +15,7 @@ define install
 		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing; fi
 endef
 
-.PHONY: demo demo-ipvs test test-kubernetes check setup kubernetes-packages lock clean
+.PHONY: demo demo-ipvs test test-kubernetes check setup docs test-packages kubernetes-packages lock clean
 
 demo: setup          ## bring the lab up, break node-0's dnsmasq, watch dnsmend heal it
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m lab.demo
@@ -19,10 +23,10 @@ demo: setup          ## bring the lab up, break node-0's dnsmasq, watch dnsmend 
 demo-ipvs: setup kubernetes-packages   ## the second incident, on virtual machines with a real kube-proxy; builds Kubernetes first
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m lab.demo ipvs
 
-test: setup check    ## every test on containers as nodes; what needs a Kubernetes on virtual machines: make test-kubernetes
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -m "not kubernetes"
+test: setup test-packages check   ## every test on containers as nodes; what needs a Kubernetes on virtual machines: make test-kubernetes
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -m "not kubernetes" --numprocesses=$(WORKERS) --dist=loadfile
 
-test-kubernetes: setup kubernetes-packages   ## what needs the Kubernetes lab
+test-kubernetes: setup test-packages kubernetes-packages   ## what needs the Kubernetes lab
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -m kubernetes
 
 check: setup         ## style and types
@@ -31,6 +35,18 @@ check: setup         ## style and types
 	$(VENV)/bin/mypy .
 
 setup: $(VENV)/ready
+
+docs: setup          ## what of docs/ is made: its index, the schema of a diagnosis
+	$(VENV)/bin/python -m reports.docs
+
+test-packages: $(VENV)/bin/promtool
+	$(call install,$(PACKAGES_TEST))
+
+# Taken out of Debian's package: to install that would start a server.
+$(VENV)/bin/promtool: | $(VENV)/ready
+	apt-get -qq update
+	cd $(VENV) && apt-get -qq download prometheus && dpkg-deb -x prometheus_*.deb prometheus
+	mv $(VENV)/prometheus/usr/bin/promtool $@ && rm -r $(VENV)/prometheus $(VENV)/prometheus_*.deb
 
 kubernetes-packages:
 	$(call install,$(PACKAGES_KUBERNETES))

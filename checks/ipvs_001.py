@@ -19,23 +19,23 @@ _STRAY = 0.02
 
 
 def check(case: Case) -> list[Finding]:
-    """One finding for each address of a DNS service that was counted."""
+    """One finding for each address of a DNS service."""
     if found := guard.ipvs(case):
         return [case.finding(ID, TITLE, *found)]
     if kube_services.replaced(case.snapshot):
         return [case.finding(ID, TITLE, Status.SKIP, "Cilium takes the services' packets before IPVS, by design")]
-    counted = {vip: case.ipvs_deltas[vip] for vip in case.dns_services if vip in case.ipvs_deltas}
-    if not counted:
-        return [case.finding(ID, TITLE, Status.UNKNOWN, "nobody has counted IPVS connections while asking")]
-    return [_verdict(case, vip, *two) for vip, two in counted.items()]
+    return [_verdict(case, vip) for vip in case.dns_services]
 
 
-def _verdict(case: Case, vip: str, sent: int, counted: int) -> Finding:
-    evidence = [f"{vip}:53 UDP: {sent} questions sent, IPVS connections +{counted}"]
+def _verdict(case: Case, vip: str) -> Finding:
     if kube_services.servers(case.snapshot, vip, "udp") is None:
-        return case.finding(ID, TITLE, Status.SKIP, f"IPVS has no UDP service for {vip}: see IPVS-002", evidence)
+        return case.finding(ID, TITLE, Status.SKIP, f"IPVS has no UDP service for {vip}: see IPVS-002")
     if not kube_services.holders(case.snapshot, vip):
-        return case.finding(ID, TITLE, Status.SKIP, f"{vip} is not an address of the node: see IPVS-005", evidence)
+        return case.finding(ID, TITLE, Status.SKIP, f"{vip} is not an address of the node: see IPVS-005")
+    if vip not in case.ipvs_deltas:
+        return case.finding(ID, TITLE, Status.UNKNOWN, "nobody has counted IPVS connections while asking")
+    sent, counted = case.ipvs_deltas[vip]
+    evidence = [f"{vip}:53 UDP: {sent} questions sent, IPVS connections +{counted}"]
     if not sent:
         return case.finding(ID, TITLE, Status.UNKNOWN, f"no question to {vip} could be sent from this node", evidence)
     if counted >= sent * (1 - _STRAY):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -75,7 +74,6 @@ def test_kubespray_in_yaml_with_group_and_host_files_and_groups_with_dashes() ->
     ]
 
 
-@pytest.mark.skipif(not shutil.which("ansible-inventory"), reason="needs ansible-inventory, which dnsmend does not")
 @pytest.mark.parametrize("name", [*LAYOUTS, "secrets/hosts.yml"])
 def test_the_plain_reader_and_ansible_agree(name: str) -> None:
     plain, faithful = ansible.plainly(SAMPLES / name), ansible.by_ansible(SAMPLES / name)

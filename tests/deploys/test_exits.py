@@ -22,7 +22,7 @@ def test_not_well(healed: Lab, pyinfra: Run) -> None:
     healed.inject("dnsmasq-except-cilium", "node-2")
     done = pyinfra("-y", "inventory", "deploys/diagnose.py")
     assert done.returncode == Exit.NOT_WELL
-    assert "VERDICT node-2/pod 172.26.4." in done.stderr
+    assert "VERDICT pod -> CoreDNS ok, node-2/pod 172.26.4.53 -> 172.25.4.3:53 (node-2): " in done.stderr
     assert "except-interface=cilium_* (/etc/dnsmasq.d/k8s.conf:14)" in done.stderr
     assert "1 incident; to repair: node-2." in done.stderr
     assert pyinfra("-y", "inventory", "deploys/verify.py").returncode == Exit.NOT_WELL

@@ -78,7 +78,7 @@ def look_back(hosts: list[Host], seen: Recorded, policy: Policy) -> None:
     terminal.progress("reading what changed, and CoreDNS's logs")
     past = evidence.histories(hosts)
     seen.evidence["timeline"] = timeline(past, walked, seen.started)
-    seen.evidence["logs"] = evidence.coredns(past)
+    seen.evidence["logs"] = evidence.coredns(past, policies.cluster(hosts[0]), policy.dns_namespace)
     if policy.capture:
         terminal.progress(f"capturing packets to {policy.capture}")
         how = policies.asking(policy)

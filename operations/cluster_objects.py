@@ -24,6 +24,7 @@ from operations import cluster_files, runs
 from operations.cluster_files import CILIUM_KIND, KINDS, OURS, Manifest, Served, Spread
 from operations.wave import refusal
 
+_THEIRS = OURS.replace("=", "!=")
 #: Who owns our fields in the API server's eyes.
 _MANAGER = "dnsmend"
 _APPLY = ("apply", "--server-side", f"--field-manager={_MANAGER}", "--filename=-", "--output=json")
@@ -58,15 +59,19 @@ def servers(kubectl: Kubectl) -> list[tuple[str, int]]:
 
 def other_budgets(kubectl: Kubectl, namespace: str) -> list[str]:
     """Budgets of others for CoreDNS's pods: with two on a pod every eviction fails. Raises KubectlError."""
+    found = kubectl.get("poddisruptionbudgets.policy", f"--namespace={namespace}", f"--selector={_THEIRS}")["items"]
+    pods = [each["spec"]["template"]["metadata"]["labels"] for each in _deployments(kubectl, namespace, None)]
     key, _, value = LABEL.partition("=")
-    found = kubectl.get(
-        "poddisruptionbudgets.policy", f"--namespace={namespace}", f"--selector={OURS.replace('=', '!=')}"
-    )
     return [
         each["metadata"]["name"]
-        for each in found["items"]
-        if ((each["spec"].get("selector") or {}).get("matchLabels") or {}) == {key: value}
+        for each in found
+        if any(covers(each["spec"].get("selector") or {}, labels) for labels in pods or [{key: value}])
     ]
+
+
+def covers(selector: Manifest, labels: Mapping[str, str]) -> bool:
+    """Whether a budget's selector may take pods with these labels; expressions are not worked out, and may."""
+    return all(labels.get(key) == value for key, value in (selector.get("matchLabels") or {}).items())
 
 
 @operation()
@@ -200,7 +205,7 @@ def feed(kubectl: Kubectl, manifest: Manifest, *arguments: str) -> str:
     packed = base64.b64encode(text.encode()).decode()
     script = f"printf %s {packed} | base64 -d | {shlex.join(kubectl.argv(arguments))}"
     limit = 2 * REQUEST
-    reading = get_fact(host.state, kubectl.host, KubectlAnswer, kwargs={"script": script, "limit": limit})
+    reading = get_fact(kubectl.host.state, kubectl.host, KubectlAnswer, kwargs={"script": script, "limit": limit})
     if not reading or reading["state"] not in ("value", "empty"):
         raise KubectlError(sentence(reading["detail"] if reading else "", kubectl.where))
     return str(reading["value"])

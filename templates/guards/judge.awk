@@ -67,6 +67,11 @@ END {
             sub(/ +$/, "", why)
             reasons[why]++
         }
+        if (told[row] && told[row] < tries[row]) {
+            reasons["not sent"] = tries[row] - told[row]
+            lost[row] += tries[row] - told[row]
+            told[row] = tries[row]
+        }
         all_told += told[row]
         all_lost += lost[row]
         from = substr(row, 1, index(row, SUBSEP) - 1)
@@ -76,8 +81,9 @@ END {
             for (why in reasons) list = list (list == "" ? "" : ", ") why " (" reasons[why] ")"
             say(3, what ": " lost[row] " of " told[row] " lost: " list)
         } else if (told[row] && before[success label(row)] == "0") say(5, what ": answered again")
-        else if (!told[row] && (from in asked_from)) say(3, what ": not asked: " complaint)
+        else if (!told[row] && (from in asked_from)) unasked[++silent] = what ": not asked: " complaint
     }
+    for (i = 1; all_told && i <= silent; i++) say(3, unasked[i])
     if (!all_told) say(3, "nothing could be asked: " (complaint == "" ? "no reason was given" : complaint))
     if (out != "") {
         head(success, "gauge", "1 if every question of the last run was answered.")

@@ -200,6 +200,21 @@ def test_a_deployment_with_the_patch_holds_to_the_schema(how: Any) -> None:
     kubernetes_validate.validate(deployment, kubernetes_validate.latest_version(), strict=True)
 
 
+@pytest.mark.parametrize(
+    ("selector", "covered"),
+    [
+        ({"matchLabels": {"k8s-app": "kube-dns"}}, True),
+        ({"matchLabels": {"k8s-app": "kube-dns", "tier": "dns"}}, True),
+        ({"matchExpressions": [{"key": "k8s-app", "operator": "In", "values": ["kube-dns"]}]}, True),
+        ({}, True),
+        ({"matchLabels": {"k8s-app": "metrics-server"}}, False),
+        ({"matchLabels": {"k8s-app": "kube-dns", "tier": "web"}}, False),
+    ],
+)
+def test_two_budgets_on_a_pod(selector: Manifest, covered: bool) -> None:
+    assert cluster_objects.covers(selector, {"k8s-app": "kube-dns", "tier": "dns"}) is covered
+
+
 COREFILE = """.:53 {
     errors
     kubernetes cluster.local in-addr.arpa ip6.arpa

@@ -143,7 +143,21 @@ def test_unknown_is_never_success(tmp_path: Path) -> None:
     assert code == 2
     assert not [name for name in metrics if name.startswith("probe_")]
     assert metrics['dnsmend_guard_last_run_timestamp_seconds{stage="probe"}'] == "0"
-    assert said[-1] == "<3>dnsmend: nothing could be asked: neither python3 nor bash nor dig is here"
+    assert said == ["<3>dnsmend: nothing could be asked: neither python3 nor bash nor dig is here"]
+    # One that was not, among others that were, is told.
+    lines = [
+        "@part host",
+        f"@dns data 0 0 {answer(VIP[0])}",
+        "@dns try 0 0 90 answer",
+        "@dns stderr 0 sh: out of memory",
+    ]
+    code, said, metrics = judge(tmp_path, lines, {"host": VIP})
+    assert said == [
+        "<3>dnsmend: vip 172.25.4.1 over udp, from the node, version.bind TXT: 1 of 2 lost: not sent (1)",
+        "<3>dnsmend: vip 172.25.4.1 over tcp, from the node, version.bind TXT: not asked: sh: out of memory",
+    ]
+    assert [name for name in metrics if name.startswith("probe_success")] == [f"probe_success{LABELS}"]
+    assert metrics[f"probe_success{LABELS}"] == "0"
     # A node without a DNS pod has no sample for one, and nothing to complain of.
     lines = ["@part host", f"@dns data 0 0 {answer(UPSTREAM[0])}", "@dns try 0 0 90 answer"]
     code, said, metrics = judge(tmp_path, lines, {"host": UPSTREAM, "pod": VIP})

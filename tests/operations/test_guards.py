@@ -248,13 +248,29 @@ def test_a_guard_that_cannot_ask_fails_and_says_nothing_of_success(hiding: Node)
     before = metrics(hiding)
     hide(hiding, "python3", "bash", "dig")
     said = run(hiding)
-    assert said[-1] == "dnsmend: nothing could be asked: neither python3 nor bash nor dig is here"
+    assert said == ["dnsmend: nothing could be asked: neither python3 nor bash nor dig is here"]
     assert hiding.run(["systemctl", "is-failed", "dnsmend-probe"], check=False).stdout.strip() == "failed"
     after = metrics(hiding)
     assert success(hiding) == {}
     assert {name: after[name] for name in after if "guard" in name} == {
         name: before[name] for name in before if "guard" in name
     }
+
+
+def test_guards_that_do_not_work_on_a_node_are_taken_back(healed: Lab, pyinfra: Run) -> None:
+    node = healed.node("node-0")
+    untouched = kept(node)
+    hide(node, "python3", "bash", "dig")
+    try:
+        done = prevent(pyinfra)
+    finally:
+        node.run(["rm", "-r", "/run/tools", "/run/systemd/system/dnsmend-probe.service.d"])
+    assert done.returncode == 1
+    assert (
+        "dnsmend-probe.service does not work here: dnsmend: nothing could be asked: neither python3" in done.stderr
+    ), done.stderr
+    assert kept(node) == untouched
+    assert not node.active("dnsmend-backend.timer")
 
 
 def backend(node: Node) -> tuple[float, float, float, float]:
@@ -291,9 +307,8 @@ def test_an_alternative_that_flips_is_noticed_at_once(bare: Node, pyinfra: Run) 
     assert backend(bare) == (0, 0, 1, 0)
     bare.run(["nft", "flush ruleset"])
     # Rules that iptables cannot show are not known, which is not "none".
-    bare.run(
-        ["nft", "add table ip nat; add chain ip nat KUBE-SERVICES; add rule ip nat KUBE-SERVICES tcp dport {53, 80}"]
-    )
+    native = "add table ip nat; add chain ip nat KUBE-SERVICES; add rule ip nat KUBE-SERVICES fib daddr type local drop"
+    bare.run(["nft", native])
     said = run(bare, "dnsmend-backend")
     assert "not known: the nft rules for IPv4" in said[0] and "is incompatible" in said[0]
     assert backend(bare) == (0, 0, 0, 1)

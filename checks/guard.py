@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from checks.case import Case
-from checks.finding import Status
+from checks.finding import Finding, Status
 from models import kube_backends, kube_services
+from models.kube_services import PROTOCOLS
 
 Guard = tuple[Status, str]
 
@@ -41,3 +44,19 @@ def ipvs(case: Case) -> Guard | None:
     if not case.dns_services:
         return Status.SKIP, "no service of the cluster listens on port 53"
     return None
+
+
+def each_service(case: Case, check: str, title: str, verdict: Callable[[Case, str, str], Finding]) -> list[Finding]:
+    """What a check says of each address and protocol that IPVS has here, or why it says nothing.
+
+    + verdict: given the case, the service's address, and "udp" or "tcp"
+    """
+    if found := ipvs(case):
+        return [case.finding(check, title, *found)]
+    findings = [
+        verdict(case, vip, protocol)
+        for vip in case.dns_services
+        for protocol in PROTOCOLS
+        if kube_services.servers(case.snapshot, vip, protocol) is not None
+    ]
+    return findings or [case.finding(check, title, Status.SKIP, "IPVS has no DNS service here: see IPVS-002")]

@@ -10,7 +10,6 @@ from checks import guard
 from checks.case import Case
 from checks.finding import Finding, Status
 from models import kube_services
-from models.kube_services import PROTOCOLS
 
 ID = "IPVS-003"
 TITLE = "IPVS has all real servers of the cluster's DNS"
@@ -19,15 +18,7 @@ OPERATION = "ipvs.resync"
 
 def check(case: Case) -> list[Finding]:
     """One finding for each address and protocol that IPVS has here."""
-    if found := guard.ipvs(case):
-        return [case.finding(ID, TITLE, *found)]
-    findings = [
-        _verdict(case, vip, protocol)
-        for vip in case.dns_services
-        for protocol in PROTOCOLS
-        if kube_services.servers(case.snapshot, vip, protocol) is not None
-    ]
-    return findings or [case.finding(ID, TITLE, Status.SKIP, "IPVS has no DNS service here: see IPVS-002")]
+    return guard.each_service(case, ID, TITLE, _verdict)
 
 
 def _verdict(case: Case, vip: str, protocol: str) -> Finding:

@@ -11,7 +11,6 @@ from checks import guard
 from checks.case import Case
 from checks.finding import Finding, Status
 from models import kube_services
-from models.kube_services import PROTOCOLS
 from probes.count import asked, received, sent, summary
 
 ID = "IPVS-004"
@@ -21,15 +20,7 @@ OPERATION = "ipvs.resync"
 
 def check(case: Case) -> list[Finding]:
     """One finding for each address and protocol that IPVS has here."""
-    if found := guard.ipvs(case):
-        return [case.finding(ID, TITLE, *found)]
-    findings = [
-        _verdict(case, vip, protocol)
-        for vip in case.dns_services
-        for protocol in PROTOCOLS
-        if kube_services.servers(case.snapshot, vip, protocol) is not None
-    ]
-    return findings or [case.finding(ID, TITLE, Status.SKIP, "IPVS has no DNS service here: see IPVS-002")]
+    return guard.each_service(case, ID, TITLE, _verdict)
 
 
 def _verdict(case: Case, vip: str, protocol: str) -> Finding:

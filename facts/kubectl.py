@@ -26,6 +26,9 @@ _LONGEST = 64_000_000
 #: Where kubeadm leaves the administrator's kubeconfig on a control-plane node.
 NODE_KUBECONFIG = "/etc/kubernetes/admin.conf"
 
+#: On a node nothing is to be left below ~/.kube/cache: kubectl does without where it can make no folder.
+_NO_CACHE = "/dev/null/none"
+
 #: What kubectl (client-go) says where the API server did not answer at all.
 _UNREACHED = (
     "unable to connect to the server",
@@ -91,6 +94,7 @@ class Kubectl:
         """The whole command."""
         kubeconfig = self.kubeconfig or (NODE_KUBECONFIG if self.host else None)
         chosen = [f"--kubeconfig={kubeconfig}"] if kubeconfig else []
+        chosen += [f"--cache-dir={_NO_CACHE}"] if self.host else []
         return [self.program, *chosen, f"--request-timeout={timeout}s", *arguments]
 
     def shown(self, arguments: Sequence[str]) -> str:

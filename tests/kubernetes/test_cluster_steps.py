@@ -16,6 +16,7 @@ import yaml
 from facts import cluster
 from lab.api import Lab
 from lab.kubernetes import control_plane
+from lab.kubernetes.plan import CLUSTER
 from tests.conftest import Run
 
 pytestmark = [pytest.mark.lab, pytest.mark.kubernetes]
@@ -333,3 +334,23 @@ def kubelet(lab: Lab) -> Iterator[None]:
     finally:
         done.set()
         worker.join()
+
+
+def test_kubectl_on_a_node(kube_lab: Lab, namespace: str, pyinfra: Run, tmp_path: Path) -> None:
+    """From there the API server is reached over the LAN; what it is asked and what it says travels over SSH."""
+    node = kube_lab.node("node-1")
+    lan = f"https://{CLUSTER.api_lan}:{CLUSTER.api_port}"
+    config = kubeconfig(kube_lab, tmp_path, lambda said: said["clusters"][0]["cluster"].update(server=lan))
+    copy = ["scp", "-q", "-F", str(kube_lab.ssh_config), f"{kube_lab.record.programs}/kubectl", f"{node.name}:/tmp/"]
+    subprocess.run(copy, check=True, timeout=120)
+    node.write("/etc/kubernetes/admin.conf", config.read_text(), 0o600)
+    data = {"kubectl": "/tmp/kubectl", "kubectl_node": node.name, "dns_namespace": namespace}
+    told = [word for key, value in data.items() for word in ("--data", f"{key}={value}")]
+    try:
+        done = pyinfra("-y", "--limit", "node-2", "inventories/lab.py", DEPLOY, *told, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert "node-2: takes no new pods" in done.stderr and "node-2: takes pods again" in done.stderr
+        assert state(kube_lab) == WELL
+        assert node.run(["sh", "-c", "ls -d /root/.kube /home/*/.kube 2>/dev/null; true"]).stdout == ""
+    finally:
+        node.remove("/tmp/kubectl", "/etc/kubernetes/admin.conf")

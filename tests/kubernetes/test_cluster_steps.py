@@ -344,7 +344,12 @@ def test_kubectl_on_a_node(kube_lab: Lab, namespace: str, pyinfra: Run, tmp_path
     copy = ["scp", "-q", "-F", str(kube_lab.ssh_config), f"{kube_lab.record.programs}/kubectl", f"{node.name}:/tmp/"]
     subprocess.run(copy, check=True, timeout=120)
     node.write("/etc/kubernetes/admin.conf", config.read_text(), 0o600)
-    data = {"kubectl": "/tmp/kubectl", "kubectl_node": node.name, "dns_namespace": namespace}
+    data = {
+        "kubectl": "/tmp/kubectl",
+        "kubectl_node": node.name,
+        "kubeconfig": "/etc/kubernetes/admin.conf",
+        "dns_namespace": namespace,
+    }
     told = [word for key, value in data.items() for word in ("--data", f"{key}={value}")]
     try:
         done = pyinfra("-y", "--limit", "node-2", "inventories/lab.py", DEPLOY, *told, timeout=300)

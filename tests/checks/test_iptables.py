@@ -98,7 +98,13 @@ def test_a_canary_of_kube_proxy_is_no_hint() -> None:
 
 def test_both_backends_without_a_conflict_pass() -> None:
     nodes = fleet()
-    foreign = ["*filter", ":FORWARD ACCEPT [0:0]", ":DOCKER - [0:0]", "[1:60] -A FORWARD -o docker0 -j DOCKER", "COMMIT"]
+    foreign = [
+        "*filter",
+        ":FORWARD ACCEPT [0:0]",
+        ":DOCKER - [0:0]",
+        "[1:60] -A FORWARD -o docker0 -j DOCKER",
+        "COMMIT",
+    ]
     set_rules(nodes["node-0"], {("legacy", 4): lines("incident-iptables-legacy.txt"), ("nft", 4): foreign})
     found = judged(nodes)
     assert statuses(found) == {}

@@ -21,7 +21,7 @@ def check(new: Newcomer) -> list[Finding]:
     """One finding. Works without Kubernetes on the node."""
     case, wanted = new.case, new.reference.backend
     for what in ("alternatives", "rulesets"):
-        if case.snapshot[what]["state"] not in ("value", "empty", "tool missing"):  # type: ignore[literal-required]
+        if case.snapshot[what]["state"] not in ("value", "empty", "tool missing"):
             return [case.finding(ID, TITLE, Status.UNKNOWN, case.unread((what,)))]
     found = case.snapshot["alternatives"]["value"]
     if found is None or not found["commands"]:

@@ -6,6 +6,8 @@ them may be a package of its own. kube-proxy loads IPVS by itself where it can b
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from checks.finding import Finding, Status
 from checks.newcomer import Newcomer
 from facts.kernel import MODULES as KNOWN
@@ -49,11 +51,11 @@ def check(new: Newcomer) -> list[Finding]:
     return [case.finding(ID, TITLE, Status.PASS, f"{', '.join(state)} can be had", evidence)]
 
 
-def _availability(name: str, brought: str, kernel: dict[str, str] | dict[str, object]) -> str:
+def _availability(name: str, brought: str, kernel: Mapping[str, str]) -> str:
     """As the list of modules says; the kernel's configuration where there is no list."""
     if brought != "unknown":
         return brought
-    told = str(kernel.get(name, "unknown"))
+    told = kernel.get(name, "unknown")
     # IPVS's schedulers are built with it, or not at all.
     if name in _IPVS and kernel.get("ip_vs") == "not built":
         return "not built"

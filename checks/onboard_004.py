@@ -6,13 +6,11 @@ another node of the cluster, or with those of the usual network plugins.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 from checks.finding import Finding, Status
 from checks.newcomer import Newcomer
-from models.joined import GUESSED, OWN
-from models.needs import Need
+from models.joined import GUESSED, OWN, USUAL
 
 ID = "ONBOARD-004"
 TITLE = "A new node's dnsmasq will answer pods"
@@ -55,14 +53,10 @@ def check(new: Newcomer) -> list[Finding]:
         need, verdict = lost[0]
         who = f"{need.query.protocol.upper()} from {need.who} on {need.query.arrival}"
         why = [f"{each} on {each.query.arrival}: {its.outcome}: {its.because}" for each, its in lost]
-        if whose == GUESSED and _ways(each for each, _ in lost) < _ways(asked):
+        if whose == GUESSED and {each.query.arrival for each, _ in lost} < set(USUAL):
             sentence = f"whether pods will be answered at {vip} depends on the network plugin: {who} will not"
             found.append(case.finding(ID, TITLE, Status.UNKNOWN, f"{sentence}: {verdict.because}", why, OPERATION))
         else:
             sentence = f"{who} will get no answer at {vip}: {verdict.because}"
             found.append(case.finding(ID, TITLE, Status.FAIL, sentence, why, OPERATION))
     return found
-
-
-def _ways(needs: Iterable[Need]) -> set[str]:
-    return {need.query.arrival for need in needs}

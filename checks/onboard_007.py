@@ -45,6 +45,6 @@ def _worst(hop: Hop) -> str:
 
 def _said(hop: Hop) -> list[str]:
     return [
-        f"{_way(hop)}: {loss['protocol'].upper()} {loss['name']}: {loss['sent'] - loss['lost']} of {loss['sent']} answered"
+        f"{_way(hop)}: {loss['protocol'].upper()} {loss['name']}: {loss['lost']} of {loss['sent']} lost"
         for loss in hop["losses"]
     ]

@@ -19,6 +19,7 @@ from facts import kubectl
 from facts.kubectl import Kubectl
 from models import upstreams
 from models.interface_policy import POLICIES
+from models.kube_services import Mode
 from models.path import Names
 from operations.alternatives import Target
 from operations.cluster_files import OBJECTS, Object, Spread
@@ -71,6 +72,9 @@ class Policy:
     cluster_objects: tuple[Object, ...]
     dns_probe_image: str | None
     coredns_spread: Spread
+    new_nodes: tuple[str, ...]
+    kube_proxy_mode: Mode | None
+    kernel_settings: dict[str, str]
     blast_rates: tuple[int, ...]
     blast_seconds: float
     blast_name: str | None
@@ -135,7 +139,7 @@ def _check_cluster(host: Host, data: dict[str, Any]) -> None:
         if data[key] and data["kubectl"] is None:
             raise PolicyError(f"{_place(host, key)} = {data[key]!r}: that needs kubectl, which is None")
     if "probe" in data["cluster_objects"] and data["dns_probe_image"] is None:
-        raise PolicyError(f"{_place(host, 'cluster_objects')}: \"probe\" needs dns_probe_image, which is None")
+        raise PolicyError(f'{_place(host, "cluster_objects")}: "probe" needs dns_probe_image, which is None')
 
 
 def asking(policy: Policy) -> Asking:
@@ -274,6 +278,18 @@ def _absolute(value: Any) -> str:
     return "" if good else "must be the absolute path of a folder, of letters, digits and . _ @ + -"
 
 
+def _mode(value: Any) -> str:
+    modes = [mode for mode in get_args(Mode) if mode]
+    return "" if value in modes else f"must be None or one of {', '.join(modes)}"
+
+
+def _settings(value: Any) -> str:
+    good = isinstance(value, dict) and all(isinstance(word, str) and word for pair in value.items() for word in pair)
+    if good and all(re.fullmatch(r"[a-z0-9_]+(\.[a-z0-9_]+)+", name) for name in value):
+        return ""
+    return "must be a value for each name of a kernel setting, both in quotes: {'net.ipv4.ip_forward': '1'}"
+
+
 _RULES: dict[str, Callable[[Any], str]] = {
     "dns_vips": _or_none(_addresses),
     "probe_name": _name,
@@ -310,6 +326,9 @@ _RULES: dict[str, Callable[[Any], str]] = {
     "cluster_objects": _objects,
     "dns_probe_image": _or_none(_word),
     "coredns_spread": _spread,
+    "new_nodes": _names,
+    "kube_proxy_mode": _or_none(_mode),
+    "kernel_settings": _settings,
     "blast_rates": _rates,
     "blast_seconds": _seconds,
     "blast_name": _or_none(_name),

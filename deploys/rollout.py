@@ -85,38 +85,14 @@ def of(state: State) -> Rollout:
 
 
 def _plan(inventory: Inventory, hosts: list[Host], fleet: Mapping[str, Snapshot | None]) -> Rollout:
-    changes: dict[str, NodeChange] = {}
-    refusals: list[str] = []
-    served = node.vips(fleet, policies.of(hosts[0]).dns_vips)
-    majority = _majority(fleet, len(inventory) - len(hosts))
+    policy = policies.of(hosts[0])
     seen = endpoints.of(hosts)
-    for host in hosts:
-        policy = policies.of(host)
-        try:
-            backend = _backend(fleet[host.name], policy, majority)
-            asked = asks.of(host.name, fleet, seen.endpoints, policy)
-            changes[host.name] = NodeChange(
-                dnsmasq.changes(
-                    host.name,
-                    fleet,
-                    policy=policy.dnsmasq_interface_policy,
-                    interfaces=policy.dnsmasq_interfaces,
-                    foreign=policy.dnsmasq_foreign_interfaces,
-                    served=served[host.name],
-                ),
-                backend,
-                asked,
-                _writes_to(fleet[host.name], backend, asked),
-            )
-        except Refused as refusal:
-            refusals.append(f"{host.name}: {refusal}")
+    wanted = {host.name: policies.of(host) for host in hosts}
+    changes, refusals = needed(wanted, fleet, seen.endpoints, len(inventory) - len(hosts))
     services = tuple(kube_services.vips(fleet, seen.endpoints))
-    if not any(served.values()) and not services:
+    if not any(node.vips(fleet, policy.dns_vips).values()) and not services:
         logger.warning("no address of these nodes serves DNS (dns_vips in group_data/all.py): nothing can be proven")
     _stop_if(refusals)
-    policy = policies.of(hosts[0])
-    if policy.iptables_backend in ("match-majority", "match-kubelet"):
-        changes = _healthy_left_alone(changes)
     last = [host.name for host in hosts if host.name in policy.last_nodes]
     order = [host.name for host in hosts if host.name not in last] + last
     changing = [name for name in order if changes[name]]
@@ -124,6 +100,47 @@ def _plan(inventory: Inventory, hosts: list[Host], fleet: Mapping[str, Snapshot 
     order_of_waves = tuple(waves(changing, healthy, policy.canary_nodes, policy.wave_nodes))
     _stop_if(_cluster_refusals(hosts, changes, order_of_waves))
     return Rollout(changes, order_of_waves, services)
+
+
+def needed(
+    wanted: Mapping[str, Policy], fleet: Mapping[str, Snapshot | None], known: kube_services.Endpoints, unseen: int
+) -> tuple[dict[str, NodeChange], list[str]]:
+    """
+    What each node needs, and the sentences of those that would have to refuse. Asks and touches nothing.
+
+    + wanted: the nodes in their order, with their policies; the first one's speaks for the fleet
+    + fleet: what was read of them; known: what the EndpointSlices say
+    + unseen: nodes of the inventory that are not among them
+    """
+    changes: dict[str, NodeChange] = {}
+    refusals: list[str] = []
+    if not wanted:
+        return changes, refusals
+    first = next(iter(wanted.values()))
+    served = node.vips(fleet, first.dns_vips)
+    majority = _majority(fleet, unseen)
+    for name, policy in wanted.items():
+        try:
+            backend = _backend(fleet[name], policy, majority)
+            asked = asks.of(name, fleet, known, policy)
+            changes[name] = NodeChange(
+                dnsmasq.changes(
+                    name,
+                    fleet,
+                    policy=policy.dnsmasq_interface_policy,
+                    interfaces=policy.dnsmasq_interfaces,
+                    foreign=policy.dnsmasq_foreign_interfaces,
+                    served=served[name],
+                ),
+                backend,
+                asked,
+                _writes_to(fleet[name], backend, asked),
+            )
+        except Refused as refusal:
+            refusals.append(f"{name}: {refusal}")
+    if first.iptables_backend in ("match-majority", "match-kubelet"):
+        changes = _healthy_left_alone(changes)
+    return changes, refusals
 
 
 def _stop_if(refusals: list[str]) -> None:
@@ -175,7 +192,7 @@ def _backend(read: Snapshot | None, policy: Policy, majority: Backend | None) ->
     for what in ("kube_proxy", "rulesets", "alternatives"):
         reading = read[what]
         if reading["state"] not in ("value", "empty", "tool missing"):
-            raise Refused(f"its {what} are not known: {reading['state']}: {reading['detail']}")
+            raise Refused(f"{what} could not be read: {reading['state']}: {reading['detail']}")
     proxy = read["kube_proxy"]["value"]
     if proxy is None:
         return None

@@ -86,6 +86,18 @@ dnsmasq_interfaces = None
 # come back and reject pods.
 dnsmasq_foreign_interfaces = ["virbr*", "lxcbr*", "lxdbr*"]
 
+# --- What a new node is held against (deploys/onboard.py) -------------------------------------------------------------
+
+# The nodes that are new; a group `new` of the inventory does the same. Where neither names one, those of --limit.
+new_nodes: list[str] = []
+
+# kube-proxy's mode: "ipvs", "iptables" or "nftables". None: as on the other nodes that are read.
+kube_proxy_mode = None
+
+# Kernel settings that a new node has to have, as text. Of what is not here, forwarding, rp_filter and
+# bridge-nf-call-* have to be what they are on all other nodes, where those agree.
+kernel_settings = {"net.ipv4.ip_forward": "1"}
+
 # --- The cluster's API -----------------------------------------------------------------------------------------------
 
 # kubectl, with its path or as found in the PATH: with it the checks compare with the EndpointSlices, and the steps
@@ -128,7 +140,7 @@ coredns_wait = 300
 # rules of Kubernetes:
 #   "report"   a failed unit, a line in the journal and a metric; the kubelet starts all the same
 #   "block"    the same, and the kubelet and kube-proxy do not start
-#   "restore"  as "report", but the alternatives are first set back to what they were; never rules, never later than boot
+#   "restore"  as "report", but the alternatives are first set back to what they were; never rules, and only at boot
 guard_boot = "report"
 
 # Where node_exporter reads its textfiles (--collector.textfile.directory). Made where it is missing.

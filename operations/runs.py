@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,15 @@ class OpenSteps(FactBase[list[str]]):
         directory = QuoteString(f"{NODE_DIRECTORY}/{run}")
         script = 'cd "$1" 2>/dev/null && for step in $(ls -t); do [ -e "$step/undone" ] || echo "$step"; done; true'
         return StringCommand("sh", "-c", QuoteString(script), "-", directory)
+
+
+def confirm(run: str) -> Iterator[StringCommand]:
+    """The commands that stop the undo timers of a run's steps on the current host: what it changed is proven."""
+    # The timer is stopped before anything is said to be well: a node that undid itself meanwhile is not.
+    script = 'test ! -e "$1/undone" && systemctl stop "$2" && echo "$(date -u +%FT%TZ) proven" >> "$1/journal"'
+    for step in host.get_fact(OpenSteps, run=run):
+        directory, unit = step_directory(run, step), f"{timer(run, step)}.timer"
+        yield StringCommand("sh", "-c", QuoteString(script), "-", QuoteString(directory), QuoteString(unit))
 
 
 @operation()

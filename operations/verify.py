@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 
 from pyinfra import host, logger
-from pyinfra.api.command import FunctionCommand, QuoteString, StringCommand
+from pyinfra.api.command import FunctionCommand, StringCommand
 from pyinfra.api.operation import OperationMeta, operation
 
 from facts import snapshot
@@ -81,11 +81,7 @@ def dns_answers(
         wave.fail(host.name, f"not proven: {problems[0]}" + (f", and {len(problems) - 1} more" if problems[1:] else ""))
         yield FunctionCommand(_report, [wave.failures[host.name]], {})
     elif changed:
-        for step in host.get_fact(runs.OpenSteps, run=run):
-            # The timer is stopped before anything is said to be well: a node that undid itself meanwhile is not.
-            confirm = 'test ! -e "$1/undone" && systemctl stop "$2" && echo "$(date -u +%FT%TZ) proven" >> "$1/journal"'
-            directory, timer = runs.step_directory(run, step), f"{runs.timer(run, step)}.timer"
-            yield StringCommand("sh", "-c", QuoteString(confirm), "-", QuoteString(directory), QuoteString(timer))
+        yield from runs.confirm(run)
     elif results:
         host.noop(f"{len(results)} probes, each answered {how.tries}/{how.tries}")
 

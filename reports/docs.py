@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from checks.catalogue import MODULES
+from checks.onboarding import MODULES as ONBOARDING
 from reports.schema import schema
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -39,6 +40,12 @@ def _index() -> str:
             "| check | what has to hold |",
             "|---|---|",
             *checks,
+            "",
+            "A [new node](onboarding.md) has to pass these as well:",
+            "",
+            "| check | what has to hold |",
+            "|---|---|",
+            *(f"| [{module.ID}](checks/{module.ID}.md) | {module.TITLE} |" for module in ONBOARDING),
             "",
         ]
     )

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 
 from checks.catalogue import CHECKS, MODULES
+from checks.onboarding import MODULES as ONBOARDING
 
 PAGES = Path(__file__).resolve().parent.parent.parent / "docs" / "checks"
 
 
 def test_pages_and_checks_match() -> None:
-    assert {path.stem for path in PAGES.glob("*-*.md")} == set(CHECKS)
+    assert {path.stem for path in PAGES.glob("*-*.md")} == {*CHECKS, *(module.ID for module in ONBOARDING)}
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.ID)
+@pytest.mark.parametrize("module", [*MODULES, *ONBOARDING], ids=lambda module: module.ID)
 def test_titles_and_operations_match(module: Any) -> None:
     assert (module.__doc__ or "").splitlines()[0] == f"{module.TITLE}."
     page = (PAGES / f"{module.ID}.md").read_text()

@@ -5,6 +5,8 @@ The bridge, its two pods, kube-proxy's rules and a stand-in for the kubelet are 
 
 from __future__ import annotations
 
+import time
+
 from lab.faults import stand_ins
 from lab.faults.fault import Fault, Mode
 from lab.host import LabError
@@ -68,7 +70,11 @@ def _bridge_without_iptables(node: Node, _: Mode | None) -> str:
     stand_ins.kubelet(node)
     node.run(["sh", "-ec", _STAGE, "sh", _CLIENT, _RESOLVER])
     node.run(["iptables-nft-restore", "--noflush"], stdin=_RULES)
-    if not _answered(node):
+    deadline = time.monotonic() + 15
+    # The resolver has only just been started.
+    while not (answered := _answered(node)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    if not answered:
         raise LabError(f"the service does not answer with iptables on the bridge either: pod -> {SERVICE}")
     node.run(["sysctl", "--quiet", "--write", "net.bridge.bridge-nf-call-iptables=0"])
     if _answered(node):

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -206,6 +207,9 @@ def test_nothing_remains_on_the_node(network: Network) -> None:
         capture_output=True,
     )
     assert ended.returncode == 124
+    deadline = time.monotonic() + 20
+    while processes(network) != before and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert processes(network) == before
 
 

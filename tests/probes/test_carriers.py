@@ -49,7 +49,7 @@ def test_answers_from_the_host_and_from_a_pod(network: Network, carrier: str, pr
         assert result["carrier"] == carrier
         for attempt in result["tries"]:
             assert (attempt["rcode"], attempt["answers"], attempt["detail"]) == ("NOERROR", ["1.2.3.4"], "")
-            assert attempt["rtt_ms"] is not None and 0 < attempt["rtt_ms"] < 1000
+            assert attempt["rtt_ms"] is not None and attempt["rtt_ms"] > 0
 
 
 @pytest.mark.parametrize("protocol", ["udp", "tcp"])
@@ -133,7 +133,7 @@ def test_the_time_is_that_of_the_answer(network: Network, carrier: str) -> None:
     result = network.ask(asked, path=network.path(*CARRIERS[carrier]))[0]
     times = count.rtt(result)
     assert times is not None
-    assert 300 <= times.minimum <= times.median <= times.maximum < 1000
+    assert 300 <= times.minimum <= times.median <= times.maximum
 
 
 def test_an_answer_with_every_byte_in_it(network: Network, exact: str) -> None:

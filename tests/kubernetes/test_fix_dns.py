@@ -20,7 +20,11 @@ from tests.operations.rules import is_owned, others, saves
 pytestmark = [pytest.mark.lab, pytest.mark.kubernetes]
 
 # Emulated machines answer, but slowly: fewer questions at once, and more time for each.
-SLOW = ("--data", "probe_tries=10", "--data", "probe_pods=1", "--data", "probe_deadline=15")
+SLOW = tuple(
+    word
+    for key, value in {"tries": 10, "pods": 1, "deadline": 15, "smallest_loss": 0.2}.items()
+    for word in ("--data", f"probe_{key}={value}")
+)
 FIX = ("inventory", "deploys/fix_dns.py", *SLOW)
 
 _STATE = r"""

@@ -60,22 +60,25 @@ def ipvs_connections(node: Node) -> int:
     return int(found[1])
 
 
-def findings(pyinfra: Run, tmp_path: Path) -> list[dict[str, str]]:
-    """What the diagnosis finds."""
+def named(pyinfra: Run, tmp_path: Path) -> dict[str, set[str]]:
+    """What the diagnosis says, by node: the root causes, and what fails or warns and follows from none of them."""
     file = tmp_path / "diagnosis.json"
     done = pyinfra("-y", "inventory", "deploys/diagnose.py", *SLOW, "--data", f"json={file}", timeout=400)
     assert file.exists(), done.stderr
-    found: list[dict[str, str]] = json.loads(file.read_text())["findings"]
+    diagnosis = json.loads(file.read_text())
+    found: dict[str, set[str]] = {}
+    explained = {each for verdict in diagnosis["verdicts"] for each in verdict["explained"]}
+    for verdict in diagnosis["verdicts"]:
+        for culprit in verdict["culprits"] or verdict["affected"]:
+            found.setdefault(culprit, set()).add(verdict["check"] or verdict["sentence"])
+    for finding in diagnosis["findings"]:
+        mine = f"{finding['check']} {finding['node']}"
+        if finding["status"] in ("fail", "warn") and mine not in explained:
+            found.setdefault(finding["node"], set()).add(finding["check"])
+        # A node that is in trouble may not tell everything; any other one has to.
+        if finding["status"] == "unknown":
+            found.setdefault(finding["node"], {finding["check"]})
     return found
-
-
-def bad(found: list[dict[str, str]]) -> dict[str, set[str]]:
-    """Per node the checks that fail, or warn."""
-    result: dict[str, set[str]] = {}
-    for finding in found:
-        if finding["status"] in ("fail", "warn", "unknown"):
-            result.setdefault(finding["node"], set()).add(finding["check"])
-    return result
 
 
 def test_the_incident_is_healed(healed: Lab, pyinfra: Run) -> None:
@@ -159,17 +162,17 @@ def test_each_fault_is_named_by_its_own_check_and_healed(
 ) -> None:
     for name, (fault, _) in group.items():
         healed.inject(fault, name)
-    assert bad(findings(pyinfra, tmp_path)) == {name: checks for name, (_, checks) in group.items() if checks}
+    assert named(pyinfra, tmp_path) == {name: checks for name, (_, checks) in group.items() if checks}
     done = pyinfra(*FIX, "-y", timeout=600)
     assert done.returncode == 0, done.stderr
-    assert bad(findings(pyinfra, tmp_path)) == {}
+    assert named(pyinfra, tmp_path) == {}
     assert Counter({each.name: lost(each, 20) for each in healed.nodes}).total() == 0
 
 
 def test_a_sync_that_fails_is_named_and_stops_the_run(healed: Lab, pyinfra: Run, tmp_path: Path) -> None:
     """A restart does not help where kube-proxy cannot write: said so, before any other node is touched."""
     healed.inject("sync-failing", "node-0")
-    assert bad(findings(pyinfra, tmp_path)) == {"node-0": {"KUBEPROXY-002"}}
+    assert named(pyinfra, tmp_path) == {"node-0": {"KUBEPROXY-002"}}
     done = pyinfra(*FIX, "-y", timeout=600)
     assert done.returncode == 1
     assert "kube-proxy has not synced yet, 90 s after the restart" in done.stderr

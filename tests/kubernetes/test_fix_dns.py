@@ -26,6 +26,8 @@ SLOW = tuple(
     for word in ("--data", f"probe_{key}={value}")
 )
 FIX = ("inventory", "deploys/fix_dns.py", *SLOW)
+# Nodes that have a fault each are healed in one wave.
+AT_ONCE = (*FIX, "-y", "--data", "canary_nodes=3")
 
 _STATE = r"""
 for save in iptables-nft-save iptables-legacy-save ip6tables-nft-save ip6tables-legacy-save; do
@@ -163,7 +165,7 @@ def test_each_fault_is_named_by_its_own_check_and_healed(
     for name, (fault, _) in group.items():
         healed.inject(fault, name)
     assert named(pyinfra, tmp_path) == {name: checks for name, (_, checks) in group.items() if checks}
-    done = pyinfra(*FIX, "-y", timeout=600)
+    done = pyinfra(*AT_ONCE, timeout=600)
     assert done.returncode == 0, done.stderr
     assert named(pyinfra, tmp_path) == {}
     assert Counter({each.name: lost(each, 20) for each in healed.nodes}).total() == 0
@@ -173,7 +175,7 @@ def test_a_sync_that_fails_is_named_and_stops_the_run(healed: Lab, pyinfra: Run,
     """A restart does not help where kube-proxy cannot write: said so, before any other node is touched."""
     healed.inject("sync-failing", "node-0")
     assert named(pyinfra, tmp_path) == {"node-0": {"KUBEPROXY-002"}}
-    done = pyinfra(*FIX, "-y", timeout=600)
+    done = pyinfra(*AT_ONCE, timeout=600)
     assert done.returncode == 1
     assert "kube-proxy has not synced yet, 90 s after the restart" in done.stderr
     assert lost(healed.node("node-0"), 20) == 0

@@ -154,7 +154,7 @@ NAMED = (
     {"node-1": ("kube-proxy-stopped", {"KUBEPROXY-001"}), "node-2": ("conntrack-full", {"CONNTRACK-001"})},
     {"node-0": ("stale-hint", {"IPTABLES-004"}), "node-2": ("foreign-rules", set())},
     {"node-1": ("node-on-nft", {"IPTABLES-001"}), "node-0": ("stuck-udp-client", {"IPVS-006"})},
-    {"node-1": ("ip6tables-on-nft", {"IPTABLES-001", "IPTABLES-004"})},
+    {"node-1": ("ip6tables-on-nft", {"IPTABLES-001"})},
 )
 
 

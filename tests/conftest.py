@@ -55,10 +55,10 @@ def healed(lab: Lab) -> Iterator[Lab]:
 def pyinfra() -> Run:
     """Runs pyinfra as a user would, in the project's folder: `pyinfra("inventory", "deploys/fix_dns.py", "-y")`."""
 
-    def run(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, timeout: float = 120, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "pyinfra", *arguments],
-            cwd=ROOT,
+            cwd=cwd,
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,

@@ -143,7 +143,8 @@ def test_002_names_file_and_line(judged: Judged, healed: Lab) -> None:
     assert "its next restart would be an outage" in finding["sentence"]
     assert found["node-0", "DNSMASQ-001"]["status"] == Status.UNKNOWN
     assert found["node-0", "DNSMASQ-003"]["status"] == Status.WARN
-    assert others_pass(found, "DNSMASQ-001", "DNSMASQ-002", "DNSMASQ-003", "DNSMASQ-004")
+    assert found["node-0", "RESOLVER-001"]["status"] == Status.UNKNOWN
+    assert others_pass(found, "DNSMASQ-001", "DNSMASQ-002", "DNSMASQ-003", "DNSMASQ-004", "RESOLVER-001")
 
 
 @pytest.mark.parametrize(

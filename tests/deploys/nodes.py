@@ -11,7 +11,8 @@ find /etc /usr /opt /root /home /srv /boot /lib /sbin /bin /var -xdev \
     -printf '%p %y %m %U %G %s %T@ %l\n' | sort
 find /etc /root /home /usr/share/dnsmasq -xdev -type f -exec sha256sum {} +
 find /tmp /var/tmp /run -xdev -not -path '/run/systemd/*' -not -path '/run/user*' -not -path '/run/log/*' \
-    -not -path '/run/sudo*' -not -path '/run/utmp' -not -path '/run/dbus*' -type f | sort
+    -not -path '/run/sudo*' -not -path '/run/utmp' -not -path '/run/dbus*' -not -path /run/sshd.pid \
+    -not -path /run/motd.dynamic -not -path /run/dnsmend.lock -type f | sort
 systemctl show '*.service' -p Id,ActiveEnterTimestampMonotonic,MainPID | grep -v -e 'user@' -e 'user-runtime' | sort
 systemctl list-timers --all --no-legend | grep -c .
 ss -Htulpn | awk '{ $3 = $4 = ""; print }' | sort

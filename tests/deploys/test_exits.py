@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from deploys.exits import Exit
@@ -70,14 +73,13 @@ def test_a_bad_policy_is_named_and_nothing_is_done(healed: Lab, pyinfra: Run, da
     assert "Starting operation" not in done.stderr
 
 
-def test_a_bad_policy_file_is_named_with_its_line(healed: Lab, pyinfra: Run) -> None:
-    group = ROOT / "group_data" / "nodes.py"
-    assert not group.exists()
-    group.write_text('"""A test."""\n\nundo_after = "soon"\n')
-    try:
-        done = pyinfra("inventory", "deploys/fix_dns.py", "-y")
-    finally:
-        group.unlink()
+def test_a_bad_policy_file_is_named_with_its_line(healed: Lab, pyinfra: Run, tmp_path: Path) -> None:
+    for entry in ROOT.iterdir():
+        if entry.name != "group_data":
+            (tmp_path / entry.name).symlink_to(entry)
+    shutil.copytree(ROOT / "group_data", tmp_path / "group_data")
+    (tmp_path / "group_data/nodes.py").write_text('"""A test."""\n\nundo_after = "soon"\n')
+    done = pyinfra("inventory", "deploys/fix_dns.py", "-y", cwd=tmp_path)
     assert done.returncode == Exit.NOT_WELL
     assert "group_data/nodes.py:3: undo_after = 'soon': must be a whole number from 30 to 3600" in done.stderr
 

@@ -50,13 +50,13 @@ def test_looking_changes_nothing(healed: Lab, pyinfra: Run) -> None:
 
 def test_without_root_nothing_is_done(healed: Lab, pyinfra: Run) -> None:
     healed.inject("dnsmasq-except-cilium", "node-0")
-    before = {each.name: state(each) for each in healed.nodes}
+    before = {each.name: (files(each), dnsmasq_start(each)) for each in healed.nodes}
     done = pyinfra("inventory", "deploys/fix_dns.py", "-y", "--data", "_sudo=false")
     assert done.returncode == 1
     assert "stopped before any change:" in done.stderr
     assert re.search(r"node-0: \w+ could not be read: not permitted: only root", done.stderr)
     for each in healed.nodes:
-        assert state(each) == before[each.name]
+        assert (files(each), dnsmasq_start(each), kept_runs(each)) == (*before[each.name], [])
 
 
 def test_a_node_that_is_not_proven_is_taken_back_and_stops_the_run(healed: Lab, pyinfra: Run) -> None:

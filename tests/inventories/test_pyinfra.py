@@ -110,7 +110,7 @@ def test_nodes_behind_a_jump_host(healed: Lab, tmp_path: Path, monkeypatch: pyte
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    assert re.findall(r"\[(node-\d)\] from (\S+)", done.stderr) == [("node-0", jump), ("node-2", jump)]
+    assert sorted(re.findall(r"\[(node-\d)\] from (\S+)", done.stderr)) == [("node-0", jump), ("node-2", jump)]
 
 
 @pytest.mark.lab

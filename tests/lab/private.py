@@ -29,6 +29,8 @@ def private_lab(directory: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DNSMEND_LAB_DIR", str(directory))
         _checked(libc.unshare(_CLONE_NEWNET))
+        # The tests that come after in this process have servers of their own on it.
+        host.run(["ip", "link", "set", "lo", "up"])
         try:
             yield
         finally:

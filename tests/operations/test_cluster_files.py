@@ -277,7 +277,7 @@ def test_kubectl_on_a_node_is_given_the_object(healed: Lab, reached: Host) -> No
     kubectl = Kubectl("kubectl", "/etc/kube.conf", reached)
     given = {"text": 'it\'s 100% "quoted" $HOME\n' + "x" * 40_000}
     said, _, text = cluster_objects.feed(kubectl, given, "apply", "--filename=-").partition("\n")
-    assert said == "--kubeconfig=/etc/kube.conf --request-timeout=15s apply --filename=-"
+    assert said == "--kubeconfig=/etc/kube.conf --cache-dir=/dev/null/none --request-timeout=15s apply --filename=-"
     assert json.loads(text) == given
     with pytest.raises(KubectlError, match=r"the API server does not allow it: .*Forbidden"):
         cluster_objects.feed(kubectl, given, "fail")

@@ -265,7 +265,7 @@ def test_node_condition(tmp_path: Path, metrics: str, code: int, said: str) -> N
 
 #: Takes what it is given, and shows that it came whole.
 KUBECTL = """#!/bin/sh
-[ "$3" = fail ] && { echo "Error from server (Forbidden): no" >&2; exit 1; }
+[ "$4" = fail ] && { echo "Error from server (Forbidden): no" >&2; exit 1; }
 echo "$*"
 cat
 """

@@ -1,6 +1,7 @@
 # Both commands are complete on a fresh Debian machine as root: they install what they need, and say so.
 PYTHON ?= python3
 VENV := .venv
+PYTEST = PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest
 # Tests side by side; each of these has a lab of its own.
 WORKERS ?= 3
 PACKAGES := systemd-container mmdebstrap iproute2 util-linux procps openssh-client iputils-ping dnsmasq-base bind9-dnsutils nftables python3-venv
@@ -24,10 +25,12 @@ demo-ipvs: setup kubernetes-packages   ## the second incident, on virtual machin
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m lab.demo ipvs
 
 test: setup test-packages check   ## every test on containers as nodes; what needs a Kubernetes on virtual machines: make test-kubernetes
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -m "not kubernetes" --numprocesses=$(WORKERS) --dist=loadfile
+	$(PYTEST) -m "not kubernetes" --numprocesses=$(WORKERS) --dist=loadfile || { \
+		echo "once more, one after the other: what failed while others ran beside it"; \
+		$(PYTEST) -m "not kubernetes" --last-failed --last-failed-no-failures=none; }
 
 test-kubernetes: setup test-packages kubernetes-packages   ## what needs the Kubernetes lab
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -m kubernetes
+	$(PYTEST) -m kubernetes
 
 check: setup         ## style and types
 	$(VENV)/bin/ruff format --check .

@@ -12,6 +12,7 @@ from lab.places import Node
 from lab.plan import LAN_PREFIX_LENGTH, RESOLVERS
 
 _PATIENCE = 15.0
+_RESOLVER = "coredns"
 
 # Legacy rules and settings are in no file. Restoring a table without rules empties it; the sysctls are those of
 # `lab.network` and, for bridges, the kernel's own. networkd takes pods' links their link-local addresses.
@@ -50,7 +51,8 @@ def heal(node: Node, root: Path) -> list[str]:
     restart(node, "systemd-resolved.service")
     restart(node, "dnsmasq.service")
     for pod in node.plan.pods:
-        if not node.active(pod.unit) or any(path.startswith(f"etc/pods/{pod.name}/") for path in changed):
+        # A resolver remembers for seconds that the one it asks was lost: without this it would still refuse.
+        if pod.name == _RESOLVER or not node.active(pod.unit) or _any_under(f"etc/pods/{pod.name}/", changed):
             restart(node, pod.unit)
     deadline = time.monotonic() + _PATIENCE
     while text := trouble(node):
@@ -60,6 +62,10 @@ def heal(node: Node, root: Path) -> list[str]:
             )
         time.sleep(0.1)
     return changed
+
+
+def _any_under(folder: str, paths: list[str]) -> bool:
+    return any(path.startswith(folder) for path in paths)
 
 
 def restart(node: Node, *units: str, check: bool = True) -> bool:

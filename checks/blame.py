@@ -24,16 +24,15 @@ def first_losing(hops: Sequence[Hop]) -> list[Hop]:
 
 def follows(hops: Sequence[Hop]) -> dict[str, list[str]]:
     """Each hop to blame, by its id, and the ids of the losing hops that follow from it; most of them first."""
-    by_id = {hop["id"]: hop for hop in hops}
+    known = _Hops(hops)
     suffering = [hop for hop in hops if hop["state"] == "loses"]
-    causes = {hop["id"]: {cause for one in losing(hop) for cause in _causes(hop, one, by_id)} for hop in suffering}
-    culprits: dict[str, list[str]] = {
-        hop["id"]: [] for hop in suffering if any(not _causes(hop, one, by_id) for one in losing(hop))
-    }
+    each = {hop["id"]: [_causes(hop, one, known) for one in losing(hop)] for hop in suffering}
+    causes = {name: set().union(*found) for name, found in each.items()}
+    culprits: dict[str, list[str]] = {name: [] for name, found in each.items() if not all(found)}
     for name in causes:
         for cause in _reached(name, causes) & culprits.keys() - {name}:
             culprits[cause].append(name)
-    return dict(sorted(culprits.items(), key=lambda item: (-len(item[1]), -_stage(by_id[item[0]]), item[0])))
+    return dict(sorted(culprits.items(), key=lambda item: (-len(item[1]), -_stage(known.by_id[item[0]]), item[0])))
 
 
 def losing(hop: Hop) -> list[Loss]:
@@ -65,9 +64,24 @@ def where(hop: Hop) -> str:
     return f"{source} -> {address}:{hop['port']}" + (f" ({hop['owner']})" if hop["owner"] else "")
 
 
-def _causes(hop: Hop, lost: Loss, by_id: Mapping[str, Hop]) -> set[str]:
+class _Hops:
+    """All hops, by id; and what is asked from nodes themselves, not by their dnsmasq, by node and destination."""
+
+    def __init__(self, hops: Sequence[Hop]) -> None:
+        self.by_id = {hop["id"]: hop for hop in hops}
+        self.from_hosts: dict[tuple[str, str, int], list[str]] = {}
+        for hop in hops:
+            if hop["source"] == "host" and hop["stage"] != "dnsmasq to upstream":
+                self.from_hosts.setdefault(_end(hop["node"], hop), []).append(hop["id"])
+
+
+def _end(node: str, hop: Hop) -> tuple[str, str, int]:
+    return node, hop["destination"], hop["port"]
+
+
+def _causes(hop: Hop, lost: Loss, known: _Hops) -> set[str]:
     """Ids of the losing hops behind a hop because of which it loses this; empty: nothing behind it explains that."""
-    next_ones = [by_id[name] for name in hop.get("needs", {}).get(lost["name"], []) if name in by_id]
+    next_ones = [known.by_id[name] for name in hop.get("needs", {}).get(lost["name"], []) if name in known.by_id]
     if hop["stage"] in _RELAYS and next_ones and all(one["stage"] == "pod to endpoint" for one in next_ones):
         # Each endpoint has its share of the questions: together they lose no more than the mean of them.
         if lost["low"] * len(next_ones) > sum(_most(one, lost) for one in next_ones):
@@ -75,12 +89,12 @@ def _causes(hop: Hop, lost: Loss, by_id: Mapping[str, Hop]) -> set[str]:
     elif any(_same_protocol(one, lost) for other in next_ones for one in losing(other)):
         # A resolver that gets no answer to some names takes its upstream for dead, and loses others with it (unbound's
         # infrastructure cache, CoreDNS's max_fails).
-        return {other["id"] for other in next_ones if losing(other) and not _loop(hop, other, lost, by_id)}
+        return {other["id"] for other in next_ones if losing(other) and not _loop(hop, other, lost, known)}
     return {
         name
-        for name in _behind(hop, lost["name"], by_id)
-        if not _loop(hop, by_id[name], lost, by_id)
-        and any(_blocks(by_id[name], one, lost) for one in losing(by_id[name]))
+        for name in _behind(hop, lost["name"], known)
+        if not _loop(hop, known.by_id[name], lost, known)
+        and any(_blocks(known.by_id[name], one, lost) for one in losing(known.by_id[name]))
     }
 
 
@@ -100,35 +114,27 @@ def _same_protocol(one: Loss, lost: Loss) -> bool:
     return one["protocol"] in (lost["protocol"], "udp")
 
 
-def _loop(hop: Hop, other: Hop, lost: Loss, by_id: Mapping[str, Hop]) -> bool:
+def _loop(hop: Hop, other: Hop, lost: Loss, known: _Hops) -> bool:
     """Whether two hops wait for each other, and the other is not the one that leads back: the last stage of a loop."""
-    return hop["id"] in _behind(other, lost["name"], by_id) and _stage(other) <= _stage(hop)
+    return hop["id"] in _behind(other, lost["name"], known) and _stage(other) <= _stage(hop)
 
 
-def _behind(hop: Hop, name: str, by_id: Mapping[str, Hop]) -> set[str]:
+def _behind(hop: Hop, name: str, known: _Hops) -> set[str]:
     """The hops that a question for a name goes on to, however far."""
     seen: set[str] = set()
-    waiting = _next(hop, name, by_id)
+    waiting = _next(hop, name, known)
     while waiting:
         one = waiting.pop()
         if one not in seen:
             seen.add(one)
-            waiting += _next(by_id[one], name, by_id)
+            waiting += _next(known.by_id[one], name, known)
     return seen
 
 
-def _next(hop: Hop, name: str, by_id: Mapping[str, Hop]) -> list[str]:
+def _next(hop: Hop, name: str, known: _Hops) -> list[str]:
     """Where a question goes on to; and what the destination's own node is answered there, without the way to it."""
-    itself = [
-        other["id"]
-        for other in by_id.values()
-        if other["source"] == "host"
-        and other["node"] == hop["owner"]
-        and (other["destination"], other["port"]) == (hop["destination"], hop["port"])
-        and other["stage"] != "dnsmasq to upstream"
-        and other["id"] != hop["id"]
-    ]
-    return [*itself, *(one for one in hop.get("needs", {}).get(name, []) if one in by_id)]
+    itself = [one for one in known.from_hosts.get(_end(hop["owner"], hop), ()) if one != hop["id"]]
+    return [*itself, *(one for one in hop.get("needs", {}).get(name, []) if one in known.by_id)]
 
 
 def _reached(name: str, causes: Mapping[str, set[str]]) -> set[str]:

@@ -11,6 +11,7 @@ from facts.dnsmasq import Instance
 from facts.snapshot import Snapshot
 from models import kube_services, node
 from models.needs import Forecast, forecast
+from models.resolvers import Fleet
 from probes.probe import Result
 
 #: What the model needs of a node; what could not be read of it makes a check unknown.
@@ -30,6 +31,7 @@ class Case:
     + drops, clashes: packets that the node's conntrack dropped between two reads, because its table had no room, and
       because another packet entered their flow first (`models.conntrack`); None without a second read
     + bad_checksums: UDP datagrams that the node threw away between two reads, None without a second one
+    + among: the resolvers of the fleet, worked out once for the cases of a run; None: for this case alone
     """
 
     name: str
@@ -41,6 +43,7 @@ class Case:
     drops: int | None = None
     clashes: int | None = None
     bad_checksums: int | None = None
+    among: Fleet | None = None
 
     @property
     def snapshot(self) -> Snapshot:
@@ -56,13 +59,29 @@ class Case:
 
     def forecast(self, vip: str, instance: Instance) -> Forecast:
         """What dnsmasq's configuration on disk makes of everybody who asks this address."""
-        host = node.host(self.snapshot, instance["pid"])
-        return forecast(instance["options"], host, node.needs(self.name, self.fleet, vip))
+        key = (vip, instance["pid"])
+        if key not in self._forecasts:
+            host = node.host(self.snapshot, instance["pid"])
+            self._forecasts[key] = forecast(instance["options"], host, node.needs(self.name, self.fleet, vip))
+        return self._forecasts[key]
 
     @cached_property
+    def _forecasts(self) -> dict[tuple[str, int], Forecast]:
+        return {}
+
+    @cached_property
+    def resolvers(self) -> Fleet:
+        """Who answers DNS in the fleet, and who asks whom."""
+        if self.among:
+            return self.among
+        # What the other nodes' dnsmasqs serve, as discovered; of this one as the case has it.
+        vips = node.vips(self.fleet, None) | {self.name: tuple(self.vips)}
+        return Fleet(self.fleet, vips, kube_services.vips(self.fleet, self.endpoints), self.endpoints)
+
+    @property
     def dns_services(self) -> list[str]:
         """The addresses of the cluster's DNS services."""
-        return kube_services.vips(self.fleet, self.endpoints)
+        return self.resolvers.services
 
     def targets(self, vip: str, protocol: str) -> set[str]:
         """Where queries for a DNS service ought to go ("10.244.0.11:53"), empty if nothing tells."""

@@ -11,7 +11,7 @@ from checks.diagnosis import STAGES, Hop, Loss
 from models import loss
 from models.path import Step
 from probes.count import lost, sent, unknown
-from probes.hops import Seen, loses
+from probes.hops import Key, Seen, loses
 from probes.probe import Result
 
 
@@ -22,12 +22,15 @@ def hops(steps: Iterable[Step], seen: Seen, smallest_loss: float) -> list[Hop]:
     + seen: by step, protocol and name the results of each round
     + smallest_loss: the share of lost tries that matters; a tenth of it is taken for stray tries
     """
-    found = [_hop(step, seen, smallest_loss) for step in steps if step.questions]
+    asked: dict[str, dict[Key, Sequence[Result]]] = {}
+    for key, results in seen.items():
+        if results:
+            asked.setdefault(key[0], {})[key] = results
+    found = [_hop(step, asked.get(step.id, {}), smallest_loss) for step in steps if step.questions]
     return sorted(found, key=lambda hop: (STAGES.index(hop["stage"]), hop["node"]))
 
 
-def _hop(step: Step, seen: Seen, smallest_loss: float) -> Hop:
-    mine = {key: results for key, results in seen.items() if key[0] == step.id and results}
+def _hop(step: Step, mine: Seen, smallest_loss: float) -> Hop:
     asked = {key: results for key, results in mine.items() if key[1] != "icmp"}
     state: Literal["ok", "loses", "unknown"] = "ok"
     if any(loses(results, smallest_loss) for results in asked.values()):

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from checks.case import Case
 from checks.finding import Finding, Status
-from models import node, resolver_loops
+from models import resolver_loops
+from models.listed import listed
 from models.resolver_loops import Loop
-from models.resolvers import Endpoint, Fleet
+from models.resolvers import Endpoint
 
 ID = "RESOLVER-001"
 TITLE = "No resolver asks itself, not even through others"
@@ -23,7 +24,7 @@ def check(case: Case) -> list[Finding]:
     """One finding per circle that the node takes part in."""
     if reason := case.unread(_READ):
         return [case.finding(ID, TITLE, Status.UNKNOWN, reason)]
-    fleet = Fleet(case.fleet, _vips(case), case.dns_services, case.endpoints)
+    fleet = case.resolvers
     findings = [_finding(case, loop) for loop in resolver_loops.loops(fleet, case.name)]
     stubs = resolver_loops.stubs_in_pods(fleet, case.name)
     if stubs:
@@ -37,10 +38,10 @@ def check(case: Case) -> list[Finding]:
     if broken := next((one for _, one in case.served if one and one["error"]), None):
         sentence = f"what {broken['unit'] or 'dnsmasq'} asks is not known: see DNSMASQ-002"
         return [case.finding(ID, TITLE, Status.UNKNOWN, sentence)]
-    names = [str(resolver) for resolver in fleet.resolvers() if resolver.place.node == case.name]
+    names = [str(resolver) for resolver in fleet.resolvers_of(case.name)]
     if not names:
         return [case.finding(ID, TITLE, Status.SKIP, "no resolver on this node")]
-    return [case.finding(ID, TITLE, Status.PASS, f"what {_listed(names)} asks does not lead back to it", names)]
+    return [case.finding(ID, TITLE, Status.PASS, f"what {listed(names)} asks does not lead back to it", names)]
 
 
 def _finding(case: Case, loop: Loop) -> Finding:
@@ -55,12 +56,3 @@ def _finding(case: Case, loop: Loop) -> Finding:
     else:
         sentence = f"questions{domain} go round: {loop}: {'; '.join(loop.because)}"
     return case.finding(ID, TITLE, Status.FAIL, sentence, evidence)
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names) if len(names) < 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"
-
-
-def _vips(case: Case) -> dict[str, tuple[str, ...]]:
-    """What the dnsmasqs of the other nodes serve, as discovered; of this one as the case has it."""
-    return node.vips(case.fleet, None) | {case.name: tuple(case.vips)}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from checks import blame
 from checks.diagnosis import Hop
 from models import loss
+from models.listed import listed
 
 #: What was lost, of what was sent.
 Count = tuple[int, int]
@@ -40,11 +41,7 @@ def _told(what: str, counts: dict[str, Count]) -> str:
     bad, good = _sum(asked[name] for name in worse), _sum(asked[name] for name in others)
     if not others or not loss.differ(*bad, *good):
         return ""
-    return f"{what}{_listed(worse)} {loss.told(*bad)}; {_listed(others)} {loss.told(*good)}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:3])} and {len(names) - 3} more"
+    return f"{what}{listed(worse)} {loss.told(*bad)}; {listed(others)} {loss.told(*good)}"
 
 
 def _by(

@@ -11,7 +11,10 @@ from checks.diagnosis import Hop, Verdict
 from checks.finding import Finding, Status
 from checks.incidents import Incident, incidents, names
 from facts.snapshot import Snapshot
+from models.listed import listed
 
+#: Nodes that one sentence names; all of them are the culprits.
+_MOST_NODES = 10
 _CAUSES = {cause.check: cause for cause in CAUSES}
 
 
@@ -81,7 +84,7 @@ def _explained(
 ) -> Verdict:
     root = incident.roots[0]
     hop = losing[hit[0]] if hit else None
-    others = "" if len(incident.nodes) == 1 else f" (the same on {', '.join(incident.nodes[1:])})"
+    others = "" if len(incident.nodes) == 1 else f" (the same on {listed(incident.nodes[1:], _MOST_NODES)})"
     evidence = [line for one in incident.roots for line in one["evidence"]]
     return {
         "check": root["check"],

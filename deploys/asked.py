@@ -5,17 +5,38 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from checks import conntrack_001, conntrack_002, ipvs_006
+from checks import (
+    conntrack_001,
+    conntrack_002,
+    iptables_003,
+    ipvs_002,
+    ipvs_003,
+    ipvs_004,
+    ipvs_005,
+    ipvs_006,
+    kube_proxy_001,
+    kube_proxy_002,
+)
 from checks.case import Case
-from checks.catalogue import judge
 from checks.finding import Status
 from deploys.policy import Policy
-from facts.snapshot import Snapshot
 from models import kernel_settings
-from models.kube_services import Endpoints
 
+#: The checks that can ask for something.
+CHECKS = (
+    kube_proxy_001,
+    kube_proxy_002,
+    iptables_003,
+    ipvs_002,
+    ipvs_003,
+    ipvs_004,
+    ipvs_005,
+    ipvs_006,
+    conntrack_001,
+    conntrack_002,
+)
 #: The operations that are a restart of kube-proxy: it writes anew what is not as it wants it.
-_RESTARTS = ("kube_proxy.restart", "ipvs.resync")
+RESTARTS = ("kube_proxy.restart", "ipvs.resync")
 
 
 @dataclass(frozen=True)
@@ -37,14 +58,14 @@ class Asked:
         return bool(self.restart or self.settings or self.flush)
 
 
-def of(name: str, fleet: Mapping[str, Snapshot | None], endpoints: Endpoints, policy: Policy) -> Asked:
+def of(case: Case, policy: Policy) -> Asked:
     """What the checks ask for on one node, judged by what was read: nothing has been probed yet."""
-    read = fleet[name]
+    read = case.fleet[case.name]
     if read is None:
         return Asked()
-    findings = judge(Case(name, fleet, [], [], endpoints=endpoints))
+    findings = [finding for check in CHECKS for finding in check.check(case)]
     failed = [finding for finding in findings if finding["status"] == Status.FAIL]
-    restarts = [finding for finding in failed if finding["operation"] in _RESTARTS]
+    restarts = [finding for finding in failed if finding["operation"] in RESTARTS]
     pinned = [finding for finding in failed if finding["check"] == conntrack_002.ID]
     because = [*restarts, *pinned]
     settings: dict[str, str] = {}

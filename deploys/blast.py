@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pyinfra import host, inventory, state
 
 from deploys import policy as policies
-from deploys import ramp
+from deploys import ramp, telling
 from deploys.exits import Exit
 from facts import snapshot
 from models import kube_services, node
@@ -26,7 +26,7 @@ hosts = snapshot.active(inventory)
 if host.name == hosts[0].name:
     policy = policies.of(host)
     asked = policies.ramp(policy)
-    target = policies.json_target(host)
+    target = telling.wanted(host, ("json",)).get("json", "")
     started = datetime.now(UTC)
     terminal.progress(f"reading {len(hosts)} nodes")
     fleet = snapshot.fleet(hosts)

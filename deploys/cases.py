@@ -14,6 +14,7 @@ from deploys.bundle import Recorded
 from facts.counters import Counters
 from facts.snapshot import Snapshot
 from models import conntrack, datagrams, kube_services, node
+from models.resolvers import Fleet
 from probes.count import sent
 from probes.probe import Result
 
@@ -67,12 +68,13 @@ def well(diagnosis: Diagnosis) -> bool:
 
 
 def of(seen: Recorded) -> list[Case]:
-    """One case for each node, by name."""
+    """One case for each node, in their order."""
     known = seen.evidence["endpoints"]
     vips = node.vips(seen.fleet, seen.policy["dns_vips"])
     services = kube_services.vips(seen.fleet, known)
+    among = Fleet(seen.fleet, vips, services, known)
     found: list[Case] = []
-    for name in sorted(seen.fleet):
+    for name in seen.fleet:
         before, after = seen.fleet[name], seen.evidence["counters"].get(name)
         results = _together(seen.results.get(name, []))
         case = Case(
@@ -85,6 +87,7 @@ def of(seen: Recorded) -> list[Case]:
             drops=conntrack.drops(before, after),
             clashes=conntrack.clashes(before, after),
             bad_checksums=datagrams.bad_checksums(before, after),
+            among=among,
         )
         found.append(case)
     return found

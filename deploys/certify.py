@@ -6,21 +6,20 @@ from collections.abc import Generator, Mapping, Sequence
 
 from pyinfra import host
 from pyinfra.api.command import FunctionCommand, StringCommand
-from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host
 from pyinfra.api.operation import OperationMeta, operation
 
 from checks import dnsmasq_001, onboard_007
 from checks.diagnosis import Diagnosis
 from checks.finding import Finding, Status
-from deploys import onboarding
+from deploys import onboarding, telling
 from deploys import policy as policies
 from deploys.onboarding import Onboarding
 from facts import snapshot
 from models.refused import Refused
 from operations import dnsmasq, runs
 from operations.wave import Wave, refusal
-from reports import certificate, terminal, write
+from reports import certificate, terminal
 
 
 def look(plan: Onboarding, reports: Mapping[str, str]) -> bool:
@@ -28,7 +27,7 @@ def look(plan: Onboarding, reports: Mapping[str, str]) -> bool:
     terminal.progress(f"asking from {', '.join(one.name for one in plan.new) or 'no node'}")
     found = onboarding.judged(plan.new, plan.missing) if plan.new else onboarding.unreached(plan.missing)
     certificate.show(found)
-    _write(found, reports)
+    telling.write(found, reports)
     return not found["verdicts"]
 
 
@@ -103,7 +102,7 @@ def judge_again(
         answers, lost = _answers(found)
     plan.certificates[host.name] = found
     certificate.show(found)
-    _write(_together([*plan.certificates.values(), onboarding.unreached(plan.missing)]), reports)
+    telling.write(_together([*plan.certificates.values(), onboarding.unreached(plan.missing)]), reports)
     runs.record(run, host.name, "judged", joins=not found["verdicts"], lost=lost)
     if not any(change.did_change() for change in changes):
         return
@@ -164,10 +163,3 @@ def _together(found: Sequence[Diagnosis]) -> Diagnosis:
         "timeline": [],
         "unseen": [sentence for each in found for sentence in each["unseen"]],
     }
-
-
-def _write(found: Diagnosis, reports: Mapping[str, str]) -> None:
-    try:
-        write.write(found, reports)
-    except (OSError, ValueError) as error:
-        raise PyinfraError(str(error)) from error

@@ -2,6 +2,7 @@
 
     pyinfra -y inventory deploys/diagnose.py
     pyinfra -y inventory deploys/diagnose.py --data json=FILE --data html=FILE    # also junit and markdown; - is stdout
+    pyinfra -y inventory deploys/diagnose.py --data before=FILE --data markdown=FILE   # against an earlier json=FILE
     pyinfra -y inventory deploys/diagnose.py --data capture=DIR                   # with packets of what loses
     pyinfra -y inventory deploys/diagnose.py --data bundle=DIR                    # keep all that was seen
     pyinfra -y @local deploys/diagnose.py --data replay=DIR                       # judge that again, offline
@@ -13,14 +14,13 @@ import sys
 from pathlib import Path
 
 from pyinfra import host, inventory, state
-from pyinfra.api.exceptions import PyinfraError
 
-from deploys import bundle, cases
+from deploys import bundle, cases, replay, telling
 from deploys import policy as policies
 from deploys.exits import Exit
 from deploys.look import look, look_back
 from facts import snapshot
-from reports import terminal, write
+from reports import terminal
 
 hosts = snapshot.active(inventory)
 
@@ -28,16 +28,13 @@ hosts = snapshot.active(inventory)
 if host.name == hosts[0].name:
     policy = policies.of(host)
     asked = host.data.dict()
-    try:
-        reports = write.wanted(asked)
-    except ValueError as error:
-        raise PyinfraError(str(error)) from error
+    reports, before = telling.wanted(host), telling.earlier(host)
     if asked.get("bundle"):
         bundle.check(asked["bundle"])
 
     if asked.get("replay"):
         seen = bundle.load(asked["replay"])
-        diagnosis = cases.judged(seen)
+        diagnosis = replay.judged(seen, asked["replay"])
     else:
         missing = [other.name for other in inventory if state.is_host_in_limit(other) and other not in hosts]
         seen = look(hosts, missing, policy)
@@ -46,12 +43,11 @@ if host.name == hosts[0].name:
             look_back(hosts, seen, policy)
             diagnosis = cases.judged(seen)
 
+    if before:
+        diagnosis["before"] = before
     terminal.summary(diagnosis)
     if asked.get("bundle"):
         packets = sorted(Path(policy.capture).glob("*.pcap")) if policy.capture else []
         bundle.save(asked["bundle"], seen, pseudonyms=bool(asked.get("pseudonyms")), captures=packets)
-    try:
-        write.write(diagnosis, reports)
-    except (OSError, ValueError) as error:
-        raise PyinfraError(str(error)) from error
+    telling.write(diagnosis, reports)
     sys.exit(Exit.WELL if cases.well(diagnosis) else Exit.NOT_WELL)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
 from deploys import policy as policies
-from facts import cluster
+from deploys.once import once
+from facts import cluster, snapshot
 from facts.kubectl import KubectlError
 from models.kube_services import Endpoints
 
@@ -20,18 +20,10 @@ class Seen(NamedTuple):
     unseen: str
 
 
-_read: dict[State, Seen] = {}
-
-
-def of(hosts: list[Host]) -> Seen:
+@once
+def of(state: State) -> Seen:
     """The endpoints, as the policy of the first host reaches the API. Never raises: unknown is a sentence."""
-    state = hosts[0].state
-    if state not in _read:
-        _read[state] = _seen(hosts[0])
-    return _read[state]
-
-
-def _seen(host: Host) -> Seen:
+    host = snapshot.active(state.inventory)[0]
     policy = policies.of(host)
     kubectl = policies.cluster(host)
     if kubectl is None:

@@ -10,7 +10,6 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TypedDict, cast
 
-import gevent.pool
 from pyinfra.api.facts import get_fact
 from pyinfra.api.host import Host
 
@@ -20,6 +19,7 @@ from facts.changes import DAYS
 from facts.coredns_logs import of_kubectl
 from facts.history import TIMEOUT, History, NodeHistory
 from facts.kubectl import Kubectl, KubectlError
+from facts.parallel import each
 from facts.snapshot import Snapshot
 from models import kube_services, node
 from models.coredns_log import Complaint, complaints, sentence
@@ -55,9 +55,7 @@ class Captures(TypedDict):
 
 def histories(hosts: Sequence[Host]) -> dict[str, History | None]:
     """Every host's past by host name, read in parallel, one exec each; None for a host that could not be read."""
-    hosts = list(hosts)
-    pool = gevent.pool.Pool(max(1, min(len(hosts), hosts[0].state.config.PARALLEL if hosts else 1)))
-    return dict(zip((host.name for host in hosts), pool.map(_history, hosts), strict=True))
+    return each(hosts, _history)
 
 
 def coredns(read: Mapping[str, History | None], cluster: Kubectl | None = None, namespace: str = "kube-system") -> Logs:
@@ -115,29 +113,22 @@ def captures(
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     found: Captures = {"journeys": [], "notes": []}
-    asking = [(host, read) for host in hosts if (read := fleet.get(host.name)) is not None]
     losing = {hop["node"] for hop in hops if hop["state"] == "loses"}
-    asking.sort(key=lambda pair: pair[0].name not in losing)
+    asking = sorted((host for host in hosts if fleet.get(host.name)), key=lambda host: host.name not in losing)
     if len(asking) > NODES:
         found["notes"].append(f"captured on {NODES} of {len(asking)} nodes, those that lose first")
         asking = asking[:NODES]
-    if not asking:
-        return found
-    pool = gevent.pool.Pool(min(len(asking), asking[0][0].state.config.PARALLEL))
-    for said in pool.map(lambda pair: _capture(pair[0], pair[1], fleet, hops, how, directory), asking):
+    for said in each(asking, lambda host: _capture(host, fleet, hops, how, directory)).values():
         found["journeys"] += said["journeys"]
         found["notes"] += said["notes"]
     return found
 
 
 def _capture(
-    host: Host,
-    snapshot: Snapshot,
-    fleet: Mapping[str, Snapshot | None],
-    hops: Sequence[Hop],
-    how: Asking,
-    directory: Path,
+    host: Host, fleet: Mapping[str, Snapshot | None], hops: Sequence[Hop], how: Asking, directory: Path
 ) -> Captures:
+    snapshot = fleet[host.name]
+    assert snapshot is not None, "only nodes that were read are captured on"
     notes: list[str] = []
     probes: list[Probe] = []
     of_hop: dict[int, str] = {}

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
-import gevent.pool
-from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.facts import get_fact
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
 from deploys import policy as policies
-from deploys.policy import PolicyError
+from deploys.once import once
+from deploys.refusals import stop_if
 from facts import snapshot
 from facts.guards import Guards, Installed
+from facts.parallel import each
 from facts.reading import Reading
 from facts.snapshot import Snapshot
 from models import kube_services, node
@@ -23,7 +23,7 @@ from models.path import Names
 from models.refused import Refused
 from operations import guard_files, guards
 from operations.guards import Wanted
-from operations.wave import Wave, waves
+from operations.wave import Wave, ordered, waves
 from probes import guard as asking
 
 
@@ -36,34 +36,12 @@ class Guarding:
     remove: bool
 
 
-_made: dict[State, Guarding] = {}
-
-
+@once
 def of(state: State) -> Guarding:
     """The guards' rollout for the hosts of this run. Stops the run before any change if a node would have to refuse."""
-    if state not in _made:
-        hosts = snapshot.active(state.inventory)
-        remove = removes(hosts[0])
-        fleet = {} if remove else snapshot.fleet(hosts)
-        found = dict(
-            zip(
-                (host.name for host in hosts),
-                gevent.pool.Pool(state.config.PARALLEL or len(hosts)).map(_guards, hosts),
-                strict=True,
-            )
-        )
-        # Reading let other greenlets in: one of them may have been here.
-        if state not in _made:
-            _made[state] = _plan(hosts, fleet, found, remove)
-    return _made[state]
-
-
-def removes(host: Host) -> bool:
-    """Whether `--data remove=true` was given. Raises PolicyError for anything but true or false."""
-    value = host.data.get("remove", False)
-    if not isinstance(value, bool):
-        raise PolicyError(f"--data remove={value!r}: must be true or false")
-    return value
+    hosts = snapshot.active(state.inventory)
+    remove = policies.switch(hosts[0], "remove")
+    return _plan(hosts, {} if remove else snapshot.fleet(hosts), each(hosts, _guards), remove)
 
 
 def _guards(host: Host) -> Reading[Installed | None]:
@@ -110,10 +88,7 @@ def _plan(
                 guards.plan(fleet[host.name], wanted[host.name], found[host.name])
         except Refused as refusal:
             refusals.append(f"{host.name}: {refusal}")
-    if refusals:
-        others = "Nothing was changed on any node. To go on without such a node: --exclude NODE."
-        raise PyinfraError("\n    ".join(["stopped before any change:", *refusals, others]))
+    stop_if(refusals)
     policy = policies.of(hosts[0])
-    last = [host.name for host in hosts if host.name in policy.last_nodes]
-    order = [host.name for host in hosts if host.name not in last] + last
+    order = ordered([host.name for host in hosts], policy.last_nodes)
     return Guarding(tuple(waves(order, [], policy.canary_nodes, policy.wave_nodes)), wanted, remove)

@@ -12,7 +12,7 @@ from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
 from deploys import policy as policies
-from deploys.guarding import removes
+from deploys.once import once
 from facts import cluster, snapshot
 from facts.kubectl import Kubectl, KubectlError
 from models import node
@@ -36,20 +36,13 @@ class Keeping:
     spread: Spread | None
 
 
-_made: dict[State, Keeping] = {}
-
-
+@once
 def of(state: State) -> Keeping:
     """What is wanted, by the policy of the first host that is reached. Raises PyinfraError where it cannot be had."""
-    if state not in _made:
-        hosts = snapshot.active(state.inventory)
-        try:
-            made = _plan(hosts)
-        except (KubectlError, Refused) as reason:
-            raise PyinfraError(f"stopped before any change: {reason}") from reason
-        # Reading let other greenlets in: one of them may have been here.
-        _made.setdefault(state, made)
-    return _made[state]
+    try:
+        return _plan(snapshot.active(state.inventory))
+    except (KubectlError, Refused) as reason:
+        raise PyinfraError(f"stopped before any change: {reason}") from reason
 
 
 def _plan(hosts: list[Host]) -> Keeping:
@@ -58,7 +51,7 @@ def _plan(hosts: list[Host]) -> Keeping:
     if kubectl is None:
         raise Refused("no kubectl (group_data/all.py: kubectl)")
     namespace = policy.dns_namespace
-    if removes(hosts[0]):
+    if policies.switch(hosts[0], "remove"):
         return Keeping(hosts[0].name, kubectl, namespace, [], None)
     wanted = list(policy.cluster_objects)
     served = cluster_objects.served(kubectl)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,23 +34,38 @@ def look(hosts: list[Host], missing: Sequence[str], policy: Policy) -> Recorded:
 
     + hosts: the nodes that are reached; missing: names of those that are not
     """
-    started = _now()
+    started = now()
     terminal.progress(f"reading {len(hosts)} nodes")
-    fleet = snapshot.fleet(hosts) | dict.fromkeys(missing)
-    seen = endpoints.of(hosts)
+    return ask(hosts, snapshot.fleet(hosts) | dict.fromkeys(missing), missing, policy, started)
+
+
+def ask(
+    hosts: Sequence[Host],
+    fleet: dict[str, Snapshot | None],
+    missing: Sequence[str],
+    policy: Policy,
+    started: str,
+) -> Recorded:
+    """
+    Ask from nodes that have been read, and read their counters again.
+
+    + hosts: those that are asked from; fleet: what was read, of others as well
+    + missing: names of nodes that are not reached; started: when it began (`now`)
+    """
+    seen = endpoints.of(hosts[0].state)
     vips = node.vips(fleet, policy.dns_vips)
     services = kube_services.vips(fleet, seen.endpoints)
 
     terminal.progress("asking from pods and nodes, hop by hop")
     walking = policies.walking(policy)
     steps = path.steps(fleet, vips, services, seen.endpoints, walking.names, walking.pods)
-    along = {_key(probe) for probe in planned(steps, {}, walking).values()}
+    nodes = {step.id: step.node for step in steps}
+    along = {(nodes[key[0]], *_key(probe)) for key, probe in planned(steps, {}, walking).items()}
     more = {
-        host: [probe for probe in _questions(read, vips[host.name], services, policy) if _key(probe) not in along]
-        for host in hosts
-        if (read := fleet[host.name]) is not None
+        host: [probe for probe in probes if (host.name, *_key(probe)) not in along]
+        for host, probes in asked(hosts, fleet, vips, services, policy).items()
     }
-    walk = hops.walk(hosts, fleet, vips, services, seen.endpoints, walking, more)
+    walk = hops.walk(hosts, steps, walking, more)
 
     terminal.progress("reading the counters again")
     if services:
@@ -58,10 +73,10 @@ def look(hosts: list[Host], missing: Sequence[str], policy: Policy) -> Recorded:
     later = counters.fleet([host for host in hosts if fleet[host.name] is not None])
     return Recorded(
         started=started,
-        finished=_now(),
-        nodes={name: _trouble(name, fleet, missing) for name in sorted(fleet)},
+        finished=now(),
+        nodes=troubles(fleet, missing),
         fleet=fleet,
-        results=walk.every,
+        results=walk.results,
         policy=asdict(policy),
         evidence={
             "hops": walk.hops,
@@ -85,10 +100,31 @@ def look_back(hosts: list[Host], seen: Recorded, policy: Policy) -> None:
         seen.evidence["captures"] = evidence.captures(hosts, seen.fleet, walked, how, Path(policy.capture))
 
 
-def _questions(read: Snapshot, vips: Sequence[str], services: Sequence[str], policy: Policy) -> list[Probe]:
-    """What the checks want to know, whether it is on anybody's way or not."""
+def asked(
+    hosts: Iterable[Host],
+    fleet: Mapping[str, Snapshot | None],
+    vips: Mapping[str, Sequence[str]],
+    services: Sequence[str],
+    policy: Policy,
+) -> dict[Host, list[Probe]]:
+    """What the checks want to know of each node that was read, whether it is on anybody's way or not."""
     how = policies.asking(policy)
-    return [*questions(read, vips, list(services), how), *icmp_questions(read, vips, how)]
+    return {
+        host: [*questions(read, vips[host.name], list(services), how), *icmp_questions(read, vips[host.name], how)]
+        for host in hosts
+        if (read := fleet[host.name]) is not None
+    }
+
+
+def troubles(fleet: Mapping[str, Snapshot | None], missing: Sequence[str]) -> dict[str, str]:
+    """Per node, in the inventory's order, why it is not known; "" for those that are."""
+    found = {name: "" if read is not None else "it was reached, and could not be read" for name, read in fleet.items()}
+    return found | dict.fromkeys(missing, "it could not be reached")
+
+
+def now() -> str:
+    """UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _key(probe: Probe) -> tuple[str, ...]:
@@ -96,16 +132,6 @@ def _key(probe: Probe) -> tuple[str, ...]:
     source = probe["source"]
     asked = (probe["destination"], str(probe["port"]), probe["protocol"], probe["name"], probe["rdtype"])
     return (source["netns"], source["address"], *asked, probe["rdclass"])
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _trouble(name: str, fleet: Mapping[str, Snapshot | None], missing: Sequence[str]) -> str:
-    if name in missing:
-        return "it could not be reached"
-    return "" if fleet[name] is not None else "it was reached, and could not be read"
 
 
 def _kubernetes(fleet: Mapping[str, Snapshot | None]) -> bool:

@@ -15,22 +15,18 @@ import sys
 from pyinfra import host, inventory, state
 from pyinfra.api.exceptions import PyinfraError
 
-from deploys import certify, onboarding
+from deploys import certify, onboarding, telling
 from deploys import policy as policies
 from deploys.exits import Exit
 from facts import snapshot
 from operations import alternatives, netfilter, runs, sysctl
 from operations.wave import gate
-from reports import write
 
 policy = policies.of(host)
-try:
-    reports = write.wanted(host.data.dict())
-except ValueError as error:
-    raise PyinfraError(str(error)) from error
+reports = telling.wanted(host)
 plan = onboarding.of(state)
 
-if not onboarding.enforces(host):
+if not policies.switch(host, "enforce"):
     # pyinfra runs this file once per host: the first one speaks for all.
     if host.name == snapshot.active(inventory)[0].name:
         joins = certify.look(plan, reports)

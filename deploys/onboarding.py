@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from typing import cast
 
-import gevent
-from gevent.lock import RLock
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.facts import get_fact
 from pyinfra.api.host import Host
@@ -20,17 +17,16 @@ from checks import onboarding as checks
 from checks.diagnosis import Diagnosis, Hop
 from checks.finding import Finding
 from checks.newcomer import Newcomer
-from deploys import cases, endpoints, hops
+from deploys import cases, look
 from deploys import policy as policies
-from deploys.bundle import Recorded
-from deploys.look import SETTLED
+from deploys.once import once
 from deploys.policy import Policy, PolicyError
-from facts import counters, snapshot
+from facts import snapshot
 from facts.netfilter import Backend
 from facts.provision import Provision, ProvisionState
 from facts.reading import Reading
 from facts.snapshot import Snapshot
-from models import kernel_settings, kube_services, node
+from models import kernel_settings, node
 from models.joined import joined
 from models.reference import Reference, reference
 from models.refused import Refused
@@ -38,13 +34,11 @@ from models.stale_rules import other, stale
 from operations import alternatives, dnsmasq
 from operations.sysctl import Settings
 from operations.wave import Wave, waves
-from probes.questions import icmp_questions, questions
 
 #: The group of the inventory that names new nodes.
 GROUP = "new"
 #: A clock is compared to the time that the question takes: a slow answer is asked for again.
 _QUICK, _CLOCK_TRIES = 2.0, 4
-_UNREACHED = "it could not be reached"
 
 
 @dataclass(frozen=True)
@@ -84,20 +78,9 @@ class Onboarding:
     certificates: dict[str, Diagnosis] = field(default_factory=dict)
 
 
-_made: dict[State, Onboarding] = {}
-#: pyinfra runs a deploy for all hosts at once: the first one reads, the others wait for it.
-_reading = RLock()
-
-
+@once
 def of(state: State) -> Onboarding:
     """The onboarding of this run. Raises PolicyError where nothing says which nodes are new."""
-    with _reading:
-        if state not in _made:
-            _made[state] = _onboarding(state)
-    return _made[state]
-
-
-def _onboarding(state: State) -> Onboarding:
     hosts = snapshot.active(state.inventory)
     policy = policies.of(hosts[0])
     names = newcomers(state, policy)
@@ -105,7 +88,7 @@ def _onboarding(state: State) -> Onboarding:
     new = tuple(host for host in hosts if host.name in names)
     steps: dict[str, Steps] = {}
     refused: dict[str, str] = {}
-    for host in new if enforces(hosts[0]) else ():
+    for host in new if policies.switch(hosts[0], "enforce") else ():
         try:
             steps[host.name] = _steps(host)
         except Refused as reason:
@@ -115,14 +98,6 @@ def _onboarding(state: State) -> Onboarding:
     order = tuple(waves(first, rest, policy.canary_nodes, policy.wave_nodes))
     missing = tuple(name for name in names if name not in {host.name for host in new})
     return Onboarding(new, missing, steps, order, refused)
-
-
-def enforces(host: Host) -> bool:
-    """Whether `--data enforce=true` was given. Raises PolicyError for anything but true or false."""
-    value = host.data.get("enforce", False)
-    if not isinstance(value, bool):
-        raise PolicyError(f"--data enforce={value!r}: must be true or false")
-    return value
 
 
 def newcomers(state: State, policy: Policy) -> list[str]:
@@ -175,33 +150,14 @@ def judged(hosts: Sequence[Host], missing: Sequence[str] = ()) -> Diagnosis:
 
     + hosts: new nodes that are reached; missing: names of those that are not
     """
-    started = _now()
+    started = look.now()
     inventory = hosts[0].inventory
     policy = policies.of(hosts[0])
     of_all = fleet(inventory)
     new = newcomers(hosts[0].state, policy)
-    seen = endpoints.of(snapshot.active(inventory))
-    vips = node.vips(of_all, policy.dns_vips)
-    services = kube_services.vips(of_all, seen.endpoints)
     readable = [host for host in hosts if of_all[host.name] is not None]
-    how = policies.asking(policy)
-    more = {
-        host: [*questions(read, vips[host.name], services, how), *icmp_questions(read, vips[host.name], how)]
-        for host in readable
-        if (read := of_all[host.name]) is not None
-    }
-    walk = hops.walk(readable, of_all, vips, services, seen.endpoints, policies.walking(policy), more)
-    if services:
-        gevent.sleep(SETTLED)
-    recorded = Recorded(
-        started=started,
-        finished=_now(),
-        nodes={},
-        fleet=of_all,
-        results=walk.every,
-        policy=asdict(policy),
-        evidence={"hops": walk.hops, "counters": counters.fleet(readable), "endpoints": seen.endpoints},
-    )
+    recorded = look.ask(hosts, of_all, missing, policy, started)
+    hops: list[Hop] = recorded.evidence["hops"]
     by_name = {case.name: case for case in cases.of(recorded)}
     found: list[Finding] = []
     left: list[str] = []
@@ -210,7 +166,7 @@ def judged(hosts: Sequence[Host], missing: Sequence[str] = ()) -> Diagnosis:
         cluster = others(host.name, of_all, new)
         against = held_against(policies.of(host), cluster)
         brings, asked = _provision(host)
-        mine = [hop for hop in walk.hops if hop["node"] == host.name]
+        mine = [hop for hop in hops if hop["node"] == host.name]
         snap = of_all[host.name]
         assert snap is not None
         settings = _settings(host, against)
@@ -219,12 +175,11 @@ def judged(hosts: Sequence[Host], missing: Sequence[str] = ()) -> Diagnosis:
         )
         left += [f"{host.name}: {sentence}" for sentence in against.open]
         own += mine
-    nodes = dict.fromkeys((host.name for host in hosts), "") | dict.fromkeys(missing, _UNREACHED)
-    nodes |= {host.name: "it was reached, and could not be read" for host in hosts if host not in readable}
+    nodes = look.troubles({host.name: of_all[host.name] for host in hosts}, missing)
     return {
         "format": 1,
         "started": started,
-        "finished": _now(),
+        "finished": recorded.finished,
         "nodes": nodes,
         "hops": own,
         "findings": found,
@@ -236,11 +191,12 @@ def judged(hosts: Sequence[Host], missing: Sequence[str] = ()) -> Diagnosis:
 
 def unreached(missing: Sequence[str]) -> Diagnosis:
     """The certificates of new nodes none of which is reached."""
-    nodes = dict.fromkeys(missing, _UNREACHED)
+    nodes = look.troubles({}, missing)
+    now = look.now()
     return {
         "format": 1,
-        "started": _now(),
-        "finished": _now(),
+        "started": now,
+        "finished": now,
         "nodes": nodes,
         "hops": [],
         "findings": [],
@@ -326,7 +282,3 @@ def _settings(host: Host, against: Reference) -> dict[str, str]:
     names = list(against.settings)
     found: dict[str, str] = get_fact(host.state, host, Settings, kwargs={"names": names}) if names else {}
     return found
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -7,24 +7,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from pyinfra import logger
-from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host
-from pyinfra.api.inventory import Inventory
 from pyinfra.api.state import State
 
+from checks.case import Case
 from deploys import asked as asks
 from deploys import endpoints
 from deploys import policy as policies
 from deploys.asked import Asked
+from deploys.once import once
 from deploys.policy import Policy
+from deploys.refusals import stop_if
 from facts import snapshot
 from facts.netfilter import Backend
 from facts.snapshot import Snapshot
 from models import kube_backends, kube_services, node
 from models.refused import Refused
+from models.resolvers import Fleet
 from models.stale_rules import other, stale
 from operations import alternatives, cluster, dnsmasq, kube_proxy
-from operations.wave import Wave, waves
+from operations.wave import Wave, ordered, waves
 
 
 @dataclass(frozen=True)
@@ -70,35 +72,24 @@ class Rollout:
     services: tuple[str, ...]
 
 
-_made: dict[int, Rollout] = {}
-
-
+@once
 def of(state: State) -> Rollout:
     """The rollout for the hosts of this run. Stops the run before any change if a node would have to refuse."""
-    if id(state) not in _made:
-        hosts = snapshot.active(state.inventory)
-        fleet = snapshot.fleet(hosts)
-        # Reading let other greenlets in: one of them may have been here.
-        if id(state) not in _made:
-            _made[id(state)] = _plan(state.inventory, hosts, fleet)
-    return _made[id(state)]
-
-
-def _plan(inventory: Inventory, hosts: list[Host], fleet: Mapping[str, Snapshot | None]) -> Rollout:
+    hosts = snapshot.active(state.inventory)
+    fleet = snapshot.fleet(hosts)
     policy = policies.of(hosts[0])
-    seen = endpoints.of(hosts)
+    seen = endpoints.of(state)
     wanted = {host.name: policies.of(host) for host in hosts}
-    changes, refusals = needed(wanted, fleet, seen.endpoints, len(inventory) - len(hosts))
+    changes, refusals = needed(wanted, fleet, seen.endpoints, len(state.inventory) - len(hosts))
     services = tuple(kube_services.vips(fleet, seen.endpoints))
     if not any(node.vips(fleet, policy.dns_vips).values()) and not services:
         logger.warning("no address of these nodes serves DNS (dns_vips in group_data/all.py): nothing can be proven")
-    _stop_if(refusals)
-    last = [host.name for host in hosts if host.name in policy.last_nodes]
-    order = [host.name for host in hosts if host.name not in last] + last
+    stop_if(refusals)
+    order = ordered([host.name for host in hosts], policy.last_nodes)
     changing = [name for name in order if changes[name]]
     healthy = [name for name in order if not changes[name]]
     order_of_waves = tuple(waves(changing, healthy, policy.canary_nodes, policy.wave_nodes))
-    _stop_if(_cluster_refusals(hosts, changes, order_of_waves))
+    stop_if(_cluster_refusals(hosts, changes, order_of_waves))
     return Rollout(changes, order_of_waves, services)
 
 
@@ -119,10 +110,11 @@ def needed(
     first = next(iter(wanted.values()))
     served = node.vips(fleet, first.dns_vips)
     majority = _majority(fleet, unseen)
+    among = Fleet(fleet, served, kube_services.vips(fleet, known), known)
     for name, policy in wanted.items():
         try:
             backend = _backend(fleet[name], policy, majority)
-            asked = asks.of(name, fleet, known, policy)
+            asked = asks.of(Case(name, fleet, [], [], endpoints=known, among=among), policy)
             changes[name] = NodeChange(
                 dnsmasq.changes(
                     name,
@@ -141,12 +133,6 @@ def needed(
     if first.iptables_backend in ("match-majority", "match-kubelet"):
         changes = _healthy_left_alone(changes)
     return changes, refusals
-
-
-def _stop_if(refusals: list[str]) -> None:
-    if refusals:
-        others = "Nothing was changed on any node. To go on without such a node: --exclude NODE."
-        raise PyinfraError("\n    ".join(["stopped before any change:", *refusals, others]))
 
 
 def _cluster_refusals(hosts: list[Host], changes: Mapping[str, NodeChange], order: tuple[Wave, ...]) -> list[str]:

@@ -13,11 +13,11 @@ from pyinfra import host, inventory, state
 
 from deploys import policy as policies
 from deploys.exits import Exit
+from deploys.look import asked
 from facts import snapshot
 from models import kube_services, node
 from probes.count import lost, unknown
 from probes.fleet import answers
-from probes.questions import icmp_questions, questions
 from reports import probe_table, terminal
 
 hosts = snapshot.active(inventory)
@@ -28,22 +28,14 @@ if host.name == hosts[0].name:
     fleet = snapshot.fleet(hosts)
     vips = node.vips(fleet, policy.dns_vips)
     services = kube_services.vips(fleet, {})
-    how = policies.asking(policy)
-    asking = {
-        asked: [
-            *questions(read, vips[asked.name], services, how),
-            *icmp_questions(read, vips[asked.name], how),
-        ]
-        for asked in hosts
-        if (read := fleet[asked.name]) is not None
-    }
+    asking = asked(hosts, fleet, vips, services, policy)
     until = time.monotonic() + policy.verify_soak
     well = False
     while True:
         terminal.progress("asking from pods and nodes")
         results = answers(asking)
         probe_table.show(results)
-        complete = all(results[asked.name] or not probes for asked, probes in asking.items())
+        complete = all(results[one.name] or not probes for one, probes in asking.items())
         every = [result for of_node in results.values() for result in of_node]
         well = bool(every) and complete and not any(lost(result) or unknown(result) for result in every)
         if not well or time.monotonic() >= until:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypedDict, cast
 
-import gevent.pool
 from pyinfra.api.facts import FactBase, get_fact
 from pyinfra.api.host import Host
 from typing_extensions import override
 
 from facts.conntrack import Conntrack, ConntrackState
 from facts.ipvs import Ipvs, IpvsTable
-from facts.reading import NodeFact, Reading, commands, section_name, sections
+from facts.parallel import each
+from facts.reading import NodeFact, Reading, commands, readings
 from facts.snapshot import TIMEOUT
 from facts.udp import Udp, UdpState
 
@@ -42,17 +42,12 @@ class NodeCounters(FactBase[Counters]):
 
     @override
     def process(self, output: list[str]) -> Counters:
-        found = sections(output)
-        return cast(Counters, {name: fact.reading(found.get(section_name(fact))) for name, fact in FACTS.items()})
+        return cast(Counters, readings(FACTS, output))
 
 
 def fleet(hosts: Iterable[Host]) -> dict[str, Counters | None]:
     """Every host's counters by host name, read in parallel and never kept; None where a node could not be read."""
-    hosts = list(hosts)
-    if not hosts:
-        return {}
-    pool = gevent.pool.Pool(min(len(hosts), hosts[0].state.config.PARALLEL))
-    return dict(zip((host.name for host in hosts), pool.map(_read, hosts), strict=True))
+    return each(hosts, _read)
 
 
 def _read(host: Host) -> Counters | None:

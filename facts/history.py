@@ -11,7 +11,7 @@ from facts.changes import AlternativesLog, Clock, NodeClock, Package, PackageLog
 from facts.coredns_logs import CoreDnsLogs, LogGroup
 from facts.file_times import ConfigurationTimes, FileTimes
 from facts.kernel_complaints import KernelComplaint, KernelComplaints
-from facts.reading import NodeFact, Reading, commands, section_name, sections
+from facts.reading import NodeFact, Reading, commands, readings
 from facts.starts import Started, Starts
 
 
@@ -59,5 +59,4 @@ class NodeHistory(FactBase[History]):
 
     @override
     def process(self, output: list[str]) -> History:
-        found = sections(output)
-        return cast(History, {name: fact.reading(found.get(section_name(fact))) for name, fact in FACTS.items()})
+        return cast(History, readings(FACTS, output))

@@ -130,7 +130,8 @@ printf '%s\n' "$namespaces" | condense
             if word == "namespace":
                 pods.append([])
             pods[-1].append((word, rest))
-        return [_pod(said) for said in pods]
+        # By address, not as the processes are old: what is said of a node's first pod is the same in every run.
+        return sorted((_pod(said) for said in pods), key=lambda pod: (pod["addresses"], pod["netns"]))
 
 
 def host_interface(pod: Pod, interfaces: Iterable[Interface]) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable
-from typing import Generic, Literal, TypedDict, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, Generic, Literal, TypedDict, TypeVar
 
 from pyinfra.api.facts import FactBase
 from typing_extensions import override
@@ -121,6 +121,12 @@ def commands(facts: Iterable[NodeFact[T]]) -> str:
     """One shell script that runs every fact's section, in order; it exits 0 whatever the sections do."""
     calls = [f"section {section_name(fact)} {fact.limit} {shlex.quote(fact.script)}" for fact in facts]
     return _PRELUDE + "\n".join([*calls, "true"])
+
+
+def readings(facts: Mapping[str, NodeFact[Any]], output: list[str]) -> dict[str, Reading[Any]]:
+    """The node's answer as a reading of each fact, under the facts' own names."""
+    found = sections(output)
+    return {name: fact.reading(found.get(section_name(fact))) for name, fact in facts.items()}
 
 
 def sections(output: list[str]) -> dict[str, Section]:

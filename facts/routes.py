@@ -9,6 +9,7 @@ from typing import Any, Literal, TypedDict
 from pyinfra.api.exceptions import FactValueError
 from typing_extensions import override
 
+from facts.addresses import address_text, ip_address, ip_network
 from facts.iproute import SHOW, objects
 from facts.reading import NodeFact, commands
 
@@ -164,10 +165,10 @@ def outgoing(routes: Iterable[Route], address: str) -> Route | None:
     The node's own addresses are in the table "local", which is asked first and is not a part of `Routes`.
     Raises ValueError when `address` is none.
     """
-    target = ipaddress.ip_address(address)
+    target = ip_address(address)
     found: list[tuple[int, int, Route]] = []
     for route in routes:
-        network = ipaddress.ip_network(route["destination"], strict=False)
+        network = ip_network(route["destination"])
         if target in network and "dead" not in route["flags"]:
             found.append((-network.prefixlen, route["metric"], route))
     return min(found, key=lambda candidate: candidate[:2])[2] if found else None
@@ -186,19 +187,23 @@ def _hop(entry: dict[str, Any], family: Literal[4, 6], hop: dict[str, Any]) -> R
         "family": family,
         "destination": _prefix(str(entry["dst"]), family),
         # "via": the gateway of an IPv4 route is an IPv6 address (RFC 5549).
-        "gateway": str(hop.get("gateway", hop.get("via", {}).get("host", ""))),
+        "gateway": _text(hop.get("gateway", hop.get("via", {}).get("host", ""))),
         "interface": str(hop.get("dev", "")),
-        "source": str(entry.get("prefsrc", "")),
+        "source": _text(entry.get("prefsrc", "")),
         "metric": int(entry.get("metric", 0)),
         "type": str(entry.get("type", "unicast")),
-        "flags": [*entry.get("flags", []), *(hop.get("flags", []) if hop is not entry else [])],
+        "flags": [str(flag) for one in ([entry] if hop is entry else [entry, hop]) for flag in one.get("flags", [])],
     }
+
+
+def _text(address: object) -> str:
+    return address_text(str(address)) if address else ""
 
 
 def _prefix(destination: str, family: Literal[4, 6]) -> str:
     if destination == "default":
         return "0.0.0.0/0" if family == 4 else "::/0"
-    return str(ipaddress.ip_network(destination, strict=False))
+    return str(ip_network(destination))
 
 
 def _rule(entry: dict[str, Any], family: Literal[4, 6]) -> Rule:

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from typing import Any, TypedDict, cast
 
 import gevent.event
-import gevent.pool
 from pyinfra.api.facts import FactBase, get_fact
 from pyinfra.api.host import Host
 from pyinfra.api.inventory import Inventory
@@ -30,8 +29,9 @@ from facts.neighbours import Neighbours, NeighbourTables
 from facts.netfilter import KubeRules, NftTables, Ruleset
 from facts.networkd import Networkd, NetworkdState
 from facts.nft_hooks import Hook, NftHooks
+from facts.parallel import each
 from facts.pods import Pod, Pods
-from facts.reading import NodeFact, Reading, commands, section_name, sections
+from facts.reading import NodeFact, Reading, commands, readings
 from facts.resolver import Resolv, ResolvConf, Resolved, ResolvedState
 from facts.routes import Routes, RoutingTables
 from facts.sockets import ListeningSockets, Socket
@@ -115,9 +115,7 @@ class NodeSnapshot(FactBase[Snapshot]):
 
     @override
     def process(self, output: list[str]) -> Snapshot:
-        found = sections(output)
-        readings = {name: fact.reading(found.get(section_name(fact))) for name, fact in FACTS.items()}
-        return cast(Snapshot, readings)
+        return cast(Snapshot, readings(FACTS, output))
 
 
 _taken: dict[Host, gevent.event.AsyncResult] = {}
@@ -144,13 +142,7 @@ def forget(host: Host) -> None:
 
 def fleet(hosts: Iterable[Host]) -> dict[str, Snapshot | None]:
     """Every host's snapshot by host name, read in parallel."""
-    hosts = list(hosts)
-    gevent.pool.Pool(_parallel(hosts)).map(of, hosts)
-    return {host.name: of(host) for host in hosts}
-
-
-def _parallel(hosts: list[Host]) -> int:
-    return max(1, min(len(hosts), hosts[0].state.config.PARALLEL if hosts else 1))
+    return each(hosts, of)
 
 
 def _take(host: Host) -> Snapshot | None:

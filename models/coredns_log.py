@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from typing import Literal, TypedDict
 
 from facts.coredns_logs import LogGroup
+from models.listed import listed
 
 Kind = Literal[
     "no answer",
@@ -95,7 +96,7 @@ def complaints(nodes: Mapping[str, Iterable[LogGroup]], since: str = "") -> list
 
 def sentence(one: Complaint) -> str:
     """`node-1 kube-system/coredns-7c9d: no answer from 172.25.4.1:53 over UDP: 312 times, ... to ...`."""
-    pods = ", ".join(one["pods"][:3]) + (f" and {len(one['pods']) - 3} more" if len(one["pods"]) > 3 else "")
+    pods = listed(one["pods"])
     when = f"once, at {one['first']}" if one["times"] == 1 else f"{one['times']} times, {one['first']} to {one['last']}"
     return f"{pods}: {meaning(one)}: {when}"
 

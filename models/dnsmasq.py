@@ -10,8 +10,8 @@ rules are the same from 2.75 to 2.92.
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from ipaddress import ip_address
 
+from facts.addresses import ip_address
 from facts.dnsmasq_options import Option
 from models.dnsmasq_config import Binding, Configuration, configuration
 from models.dnsmasq_rules import Record, Rejection, is_auth, label, records, rejection, written

@@ -1,14 +1,16 @@
-"""How sure a share of lost tries is. Exact binomial statistics, for the few hundred tries that a hop is asked."""
+"""How sure a share of lost tries is. Exact binomial statistics, for a hop's few hundred tries and a fleet's million."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 #: What an interval leaves out, both ends together.
 ALPHA = 0.05
 
 
+@lru_cache(maxsize=4096)
 def interval(lost: int, sent: int) -> tuple[float, float]:
     """
     The 95% confidence interval of the share lost: Clopper and Pearson's, 0 to 1 where nothing was sent.
@@ -39,12 +41,14 @@ def tries_to_see(share: float, sure: float = 0.95) -> int:
 def differ(lost: int, sent: int, other_lost: int, other_sent: int) -> bool:
     """Whether two shares are not the same, with 95%: Fisher's exact test, two-sided (all tables no likelier)."""
     total, both = lost + other_lost, sent + other_sent
-    ways = {
-        one: math.comb(sent, one) * math.comb(other_sent, total - one)
-        for one in range(max(0, total - other_sent), min(sent, total) + 1)
-    }
-    seen = ways[lost]
-    return sum(count for count in ways.values() if count <= seen) < ALPHA * math.comb(both, total)
+
+    def likely(one: int) -> float:
+        return math.exp(_ways(sent, one) + _ways(other_sent, total - one) - _ways(both, total))
+
+    # Equal tables differ in the last digits.
+    seen = likely(lost) * (1 + 1e-7)
+    tables = map(likely, range(max(0, total - other_sent), min(sent, total) + 1))
+    return math.fsum(table for table in tables if table <= seen) < ALPHA
 
 
 def percent(share: float) -> str:
@@ -65,20 +69,26 @@ def told(lost: int, sent: int) -> str:
     return f"{lost} of {sent} lost: {percent(lost / sent)}, surely {percent(low)} to {percent(high)}"
 
 
+def _ways(of: int, chosen: int) -> float:
+    """The logarithm of the number of ways to choose: a fleet's tries have more of them than a float can hold."""
+    return math.lgamma(of + 1) - math.lgamma(chosen + 1) - math.lgamma(of - chosen + 1)
+
+
 def _at_most(lost: int, sent: int, share: float) -> float:
     """The chance of at most so many lost tries."""
-    if share in (0.0, 1.0):
-        return float(share == 0 or lost >= sent)
-    return math.fsum(
-        math.exp(
-            math.lgamma(sent + 1)
-            - math.lgamma(k + 1)
-            - math.lgamma(sent - k + 1)
-            + k * math.log(share)
-            + (sent - k) * math.log1p(-share)
-        )
-        for k in range(lost + 1)
-    )
+    if lost < 0 or lost >= sent or share in (0.0, 1.0):
+        return float(lost >= 0 and (lost >= sent or share == 0))
+    if lost > sent * share:
+        # The other tail: there the terms become smaller from the first one on.
+        return 1 - _at_most(sent - lost - 1, sent, 1 - share)
+    term = math.exp(_ways(sent, lost) + lost * math.log(share) + (sent - lost) * math.log1p(-share))
+    found = term
+    for k in range(lost, 0, -1):
+        term *= k / (sent - k + 1) * (1 - share) / share
+        if term < found * 1e-17:
+            break
+        found += term
+    return found
 
 
 def _root(rising: Callable[[float], float], target: float = ALPHA / 2) -> float:

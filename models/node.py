@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
 from itertools import islice
 
+from facts.addresses import ip_address, ip_network
 from facts.dnsmasq import Instance
 from facts.interfaces import Address as InterfaceAddress
 from facts.interfaces import Interface
@@ -228,7 +228,15 @@ def _asked_on_loopback(snapshot: Snapshot, node: Host) -> list[str]:
         *(resolv_conf["nameservers"] if resolv_conf else []),
         *(resolved["uplinks"] if resolved else []),
     ]
-    return [server for server in dict.fromkeys(servers) if ip_address(server).is_loopback and server not in stubs]
+    return [server for server in dict.fromkeys(servers) if _is_loopback(server) and server not in stubs]
+
+
+def _is_loopback(server: str) -> bool:
+    """False for what is no address: libc passes over such a line of resolv.conf."""
+    try:
+        return ip_address(server).is_loopback
+    except ValueError:
+        return False
 
 
 def _addresses(interfaces: Sequence[Interface]) -> Iterable[tuple[Interface, InterfaceAddress]]:

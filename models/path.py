@@ -138,7 +138,7 @@ class _Way:
                 self._from_pod(client)
         for name in self.fleet.read:
             self._from_host(name)
-        for resolver in self.fleet.resolvers():
+        for resolver in self.fleet.resolvers:
             # Even where nobody was seen to ask it.
             self._upstreams(resolver)
         return list(self.found.values())
@@ -253,7 +253,7 @@ class _Way:
         """What is asked for, by domain; "" for names that no upstream is named for."""
         named = {"": Question(self.names.default, rcodes=_FOUND_OUT)}
         named |= {domain: Question(name, rcodes=_FOUND_OUT) for domain, name in self.names.domains.items()}
-        for resolver in self.fleet.resolvers():
+        for resolver in self.fleet.resolvers:
             for one in self.fleet.upstreams(resolver):
                 if _NAME.fullmatch(one.domain):
                     # The domain's own record: that needs no name which somebody would have to know.

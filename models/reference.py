@@ -11,6 +11,7 @@ from facts.pods import host_interface
 from facts.snapshot import Snapshot
 from models import kube_backends, kube_services, node
 from models.kube_services import Mode
+from models.listed import listed
 
 #: Settings of which a new node should have what all others have, where they agree.
 COMPARED = (
@@ -74,7 +75,7 @@ def reference(
     wanted, whose = _settings(settings, read)
     left = [] if read else ["no other node was read: kernel settings were compared with the policy alone"]
     if unread and read:
-        left.append(f"{_several(unread)} could not be read, and was not compared with")
+        left.append(f"{listed(unread, 5)} could not be read, and was not compared with")
     if not its_mode and not any(kube_services.known(each) and each["kube_proxy"]["value"] for each in read.values()):
         left.append("kube-proxy's mode is not known (kube_proxy_mode in group_data/all.py): IPVS was not asked for")
     return Reference(
@@ -139,7 +140,3 @@ def _bridged(snapshot: Snapshot) -> bool:
         if master in interfaces and interfaces[master]["kind"] == "bridge":
             return True
     return False
-
-
-def _several(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -40,11 +40,9 @@ class Loop:
 
 def loops(fleet: Fleet, name: str) -> list[Loop]:
     """The circles that a node takes part in, each for the first domain that goes round in it; the default one first."""
-    everybody = [resolver for resolver in fleet.resolvers() if resolver.place.node == name]
-    domains = dict.fromkeys(["", *sorted(one.domain for each in fleet.resolvers() for one in fleet.named(each))])
     found: dict[frozenset[Resolver], Loop] = {}
-    for domain in domains:
-        for resolver in everybody:
+    for domain in fleet.domains:
+        for resolver in fleet.resolvers_of(name):
             for loop in _from(fleet, domain, resolver, []):
                 if name in {each.place.node for each in loop.chain}:
                     found.setdefault(frozenset(loop.chain), loop)

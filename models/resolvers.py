@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import ip_address
 
+from facts.addresses import ip_address
 from facts.dnsmasq import Instance
 from facts.pods import Pod
 from facts.snapshot import Snapshot
@@ -102,8 +102,29 @@ class Fleet:
         """Whether a pod answers DNS: it is behind a DNS service, or somebody's resolv.conf names it."""
         return place.pod in self._endpoints
 
-    def resolvers(self) -> Iterator[Resolver]:
+    @cached_property
+    def resolvers(self) -> tuple[Resolver, ...]:
         """Every resolver: of each node systemd-resolved and the dnsmasqs with an address to serve, and the pods."""
+        return tuple(self._resolvers())
+
+    def resolvers_of(self, name: str) -> list[Resolver]:
+        """Those on one node."""
+        return self._resolvers_by_node.get(name, [])
+
+    @cached_property
+    def domains(self) -> tuple[str, ...]:
+        """The domains that any resolver has upstreams for, "" for all others first."""
+        named = {one.domain for each in self.resolvers for one in self.named(each)}
+        return tuple(dict.fromkeys(["", *sorted(named)]))
+
+    @cached_property
+    def _resolvers_by_node(self) -> dict[str, list[Resolver]]:
+        found: dict[str, list[Resolver]] = {}
+        for resolver in self.resolvers:
+            found.setdefault(resolver.place.node, []).append(resolver)
+        return found
+
+    def _resolvers(self) -> Iterator[Resolver]:
         for name, snapshot in self.read.items():
             resolved = snapshot["resolved"]["value"]
             if resolved and resolved["running"]:
@@ -137,7 +158,7 @@ class Fleet:
         holders = self._holders.get(address, [])
         if holders:
             return source.node if source.node in holders else holders[0]
-        return next((str(Place(name, pod)) for name, pod in self._pods if pod == address), "")
+        return str(self._place_of[address]) if address in self._place_of else ""
 
     def endpoints(self, name: str, service: str) -> dict[str, str]:
         """Where a node's queries for a DNS service go ("10.244.0.11:53"), and what says so."""
@@ -212,7 +233,7 @@ class Fleet:
     def _pod_at(self, source: Place, address: str) -> Endpoint | None:
         place = Place(source.node, address)
         if place not in self._places:
-            place = next((one for one in self._places if one.pod == address), place)
+            place = self._place_of.get(address, place)
         return self._endpoint(place) if place in self._places and address in self._endpoints else None
 
     def _endpoint(self, place: Place) -> Endpoint:
@@ -230,6 +251,11 @@ class Fleet:
     @cached_property
     def _places(self) -> set[Place]:
         return {Place(name, address) for name, address in self._pods}
+
+    @cached_property
+    def _place_of(self) -> dict[str, Place]:
+        """The pods by address alone, the first node's where several have it."""
+        return {address: Place(name, address) for name, address in reversed(self._pods)}
 
     @cached_property
     def _holders(self) -> dict[str, list[str]]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 
+from facts.addresses import ip_address
 from facts.dnsmasq import Instance
 from facts.resolver import PATH
 from facts.snapshot import Snapshot

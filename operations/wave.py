@@ -7,7 +7,7 @@ dry run). A node that is not proven fails at its gate, and no later wave begins.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pyinfra import host
@@ -45,6 +45,11 @@ class Wave:
     def is_unproven(self) -> bool:
         """True if the current host has failed in this wave."""
         return host.name in self.failures
+
+
+def ordered(names: Sequence[str], last: Collection[str]) -> list[str]:
+    """The nodes in their order, those of `last` after all others."""
+    return sorted(names, key=lambda name: name in last)
 
 
 def waves(first: Sequence[str], rest: Sequence[str], canaries: int, size: int | str) -> Iterator[Wave]:

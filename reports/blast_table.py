@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from probes.blast import Measured
 from probes.blast_compare import Comparison, Result
+from reports import plain
+from reports.write import to
 
 #: It grows when a reader of an older one would misread this one.
 FORMAT = 1
@@ -43,12 +42,12 @@ def show(comparisons: Sequence[Comparison], unknown: Mapping[str, str], console:
     for comparison in comparisons:
         place = (comparison["node"], comparison["destination"])
         if place != seen:
-            table.add_row(f"[bold]{escape(' -> '.join(place))}[/]")
+            table.add_row(Text(plain.line(" -> ".join(place)), style="bold"))
             seen = place
         for measured in (comparison["host"], comparison["pod"]):
             latency = measured["latency"]
             table.add_row(
-                f"  {measured['source']}",
+                Text(f"  {plain.line(measured['source'], 80)}"),
                 str(comparison["rate"]),
                 str(measured["sent"]),
                 str(measured["received"]),
@@ -60,12 +59,12 @@ def show(comparisons: Sequence[Comparison], unknown: Mapping[str, str], console:
         console.print(table)
     for comparison in comparisons:
         if comparison["result"] != "equal":
-            console.print(f"[{_STYLE[comparison['result']]}]{escape(sentence(comparison))}[/]")
+            console.print(Text(plain.line(sentence(comparison)), style=_STYLE[comparison["result"]]))
     equal = sum(comparison["result"] == "equal" for comparison in comparisons)
     if equal:
         console.print(f"[green]host and pod lose alike in {equal} of {len(comparisons)} comparisons[/]")
     for node, why in unknown.items():
-        console.print(f"[magenta]{escape(f'{node}: unknown: {why}')}[/]")
+        console.print(Text(plain.line(f"{node}: unknown: {why}"), style="magenta"))
     if not comparisons and not unknown:
         console.print("[magenta]nothing was asked[/]")
 
@@ -100,26 +99,14 @@ def write(
         "comparisons": list(comparisons),
         "unknown": dict(unknown),
     }
-    text = json.dumps(said, indent=2) + "\n"
-    if target == "-":
-        sys.stdout.write(text)
-        return
-    path = Path(target)
-    with NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            file.write(text)
-            file.close()
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    to(target, json.dumps(said, indent=2) + "\n")
 
 
-def _ratio(measured: Measured) -> str:
+def _ratio(measured: Measured) -> Text:
     if measured["unknown"] or measured["ratio"] is None:
-        return "[magenta]unknown[/]"
+        return Text("unknown", style="magenta")
     style = "green" if measured["received"] == measured["sent"] else "bold red"
-    return f"[{style}]{measured['ratio']:.2%}[/]"
+    return Text(f"{measured['ratio']:.2%}", style=style)
 
 
 def _outcomes(measured: Measured) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ _RENDER: dict[str, Callable[[Diagnosis], str]] = {
 FORMATS = tuple(_RENDER)
 
 
-def wanted(data: Mapping[str, Any]) -> dict[str, str]:
+def wanted(data: Mapping[str, Any], formats: Sequence[str] = FORMATS) -> dict[str, str]:
     """The files that were asked for, by format. ValueError, in one sentence, for what cannot be written to."""
-    paths = {name: data[name] for name in FORMATS if data.get(name) is not None}
+    paths = {name: data[name] for name in formats if data.get(name) is not None}
     for name, path in paths.items():
         if not isinstance(path, str) or not path:
             raise ValueError(f"--data {name}={path}: must be a file to write, or - for standard output")
@@ -41,14 +41,19 @@ def write(diagnosis: Diagnosis, paths: Mapping[str, str]) -> None:
     """Render and write each of them. A file is whole or not there. OSError and ValueError name the file."""
     for name, path in paths.items():
         text = _RENDER[name](diagnosis)
-        if path == "-":
-            sys.stdout.write(text)
-            sys.stdout.flush()
-        else:
-            try:
-                _replace(Path(path), text)
-            except OSError as error:
-                raise OSError(f"{path}: the {name} report could not be written: {error.strerror or error}") from error
+        try:
+            to(path, text)
+        except OSError as error:
+            raise OSError(f"{path}: the {name} report could not be written: {error.strerror or error}") from error
+
+
+def to(target: str, text: str) -> None:
+    """Write to a file, which is whole or not there, or to standard output ("-"). Raises OSError."""
+    if target == "-":
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    else:
+        _replace(Path(target), text)
 
 
 def _replace(path: Path, text: str) -> None:

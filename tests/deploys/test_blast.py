@@ -84,7 +84,7 @@ def test_nothing_but_the_nodes_is_asked(healed: Lab, pyinfra: Run) -> None:
         ("blast_rates=[100, 10]", "must be a list of up to 10 whole numbers from 1 to 5000, each higher"),
         ("blast_rates=[100000]", "must be a list of up to 10 whole numbers from 1 to 5000, each higher"),
         ("blast_seconds=60", "must be a number of seconds from 0.1 to 30"),
-        ("json=", "must be the path of a file, or - for standard output"),
+        ("json=", "must be a file to write, or - for standard output"),
     ],
 )
 def test_a_bad_value_is_named_and_nothing_is_asked(healed: Lab, pyinfra: Run, data: str, sentence: str) -> None:

@@ -67,6 +67,26 @@ def test_the_incident_is_one_verdict_live_and_replayed(healed: Lab, pyinfra: Run
     assert again.returncode == Exit.NOT_WELL, again.stderr
     assert said(again) == diagnosis
 
+    # The repair, held against what was.
+    earlier = tmp_path / "before.json"
+    earlier.write_text(done.stdout)
+    after = pyinfra(*DIAGNOSE, "--data", f"before={earlier}", "--data", "markdown=-")
+    assert after.returncode == Exit.WELL, after.stderr
+    _, _, compared = after.stdout.partition("## Before and after")
+    assert "172.25.4.1" in compared and "| 100% lost" in compared and "| 0% lost" in compared
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("{", "is no diagnosis: it is not JSON"), ('{"format": 1, "hops": [{"id": 1}]}', "is no diagnosis: hops[0]")],
+)
+def test_what_is_no_earlier_report_is_refused(pyinfra: Run, tmp_path: Path, text: str, why: str) -> None:
+    earlier = tmp_path / "before.json"
+    earlier.write_text(text)
+    done = pyinfra("-y", "@local", "deploys/diagnose.py", "--data", f"before={earlier}")
+    assert done.returncode == Exit.NOT_WELL
+    assert f"--data before={earlier}: {why}" in done.stderr + done.stdout
+
 
 def test_two_faults_on_two_nodes_are_two_verdicts(healed: Lab, pyinfra: Run) -> None:
     healed.inject("dnsmasq-interface-bond0", "node-0")

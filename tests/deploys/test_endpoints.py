@@ -23,7 +23,10 @@ API = ROOT / "tests/fixtures/kubernetes/api"
 def hosts(**data: object) -> list[Host]:
     """Two nodes with the project's policy, but for `data`; nobody connects to them."""
     policy = {key: value for key, value in runpy.run_path(str(ROOT / "group_data/all.py")).items() if key[:2] != "__"}
-    return list(State(Inventory((["node-0", "node-1"], policy | data)), Config()).inventory)
+    state = State(Inventory((["node-0", "node-1"], policy | data)), Config())
+    for host in state.inventory:
+        state.activate_host(host)
+    return list(state.inventory)
 
 
 def answering(folder: Path, script: str) -> str:
@@ -37,7 +40,7 @@ def answering(folder: Path, script: str) -> str:
 def test_endpoints_are_asked_for_once(tmp_path: Path) -> None:
     nodes = hosts(kubectl=answering(tmp_path, f"cat {API}/services-v1beta1.json"))
     for _ in range(2):
-        assert endpoints.of(nodes) == ({"10.32.0.10": {"172.26.2.53:53", "172.26.3.53:53"}}, "")
+        assert endpoints.of(nodes[0].state) == ({"10.32.0.10": {"172.26.2.53:53", "172.26.3.53:53"}}, "")
     assert (tmp_path / "calls").read_text() == "\n"
 
 
@@ -54,13 +57,14 @@ def test_endpoints_are_asked_for_once(tmp_path: Path) -> None:
     ],
 )
 def test_what_could_not_be_seen_is_said(tmp_path: Path, script: str, reason: str) -> None:
-    seen = endpoints.of(hosts(kubectl=answering(tmp_path, script)))
+    seen = endpoints.of(hosts(kubectl=answering(tmp_path, script))[0].state)
     assert seen.endpoints == {}
     assert seen.unseen.startswith("EndpointSlices were not compared: ") and reason in seen.unseen
 
 
 def test_without_kubectl_that_is_said() -> None:
-    assert endpoints.of(hosts()) == ({}, "no kubectl (group_data/all.py: kubectl): EndpointSlices were not compared")
+    seen = endpoints.of(hosts()[0].state)
+    assert seen == ({}, "no kubectl (group_data/all.py: kubectl): EndpointSlices were not compared")
 
 
 def test_the_policy_chooses_the_way() -> None:
@@ -77,7 +81,7 @@ def test_the_policy_chooses_the_way() -> None:
         ({"coredns_rollout": True}, "that needs kubectl"),
         ({"dns_endpoints": 2}, "that needs kubectl"),
         ({"kubectl": "kubectl", "kubectl_node": "node-9"}, "the inventory has no such node"),
-        ({"kubectl": "--as=root"}, "must be a name or a path without spaces"),
+        ({"kubectl": "--as=root"}, "must be None or a name or a path without spaces"),
         ({"dns_namespace": "--all"}, "must be a name or a path"),
         ({"cluster_drain": "yes"}, "must be True or False"),
     ],

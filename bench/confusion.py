@@ -31,6 +31,8 @@ from lab.host import LabError
 ROOT = Path(__file__).resolve().parent.parent
 #: The last diagnosis that was not right, by row.
 KEPT = ROOT / "runs" / "confusion"
+#: Times in a row that the lab may fail to make a fault, or to heal one.
+_FAILURES = 3
 #: Seconds that one diagnosis may take.
 _LIMIT = 600
 _DIAGNOSE = ("-y", "inventory", "deploys/diagnose.py")
@@ -183,14 +185,24 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.again or row.name not in counted:
             counted[row.name] = Count()
     until = time.monotonic() + arguments.minutes * 60
-    wrong = 0
+    wrong = failures = 0
     with host.locked(host.state_dir()):
         while chosen:
             row = min(chosen, key=lambda row: counted[row.name].runs)
             count = counted[row.name]
             if count.runs >= arguments.runs or time.monotonic() > until:
                 break
-            right, said = run(row, count.runs, options)
+            try:
+                right, said = run(row, count.runs, options)
+            except LabError as error:
+                # No run: the fault could not be made, or not healed. A lab that fails again and again is another matter.
+                failures += 1
+                print(f"no run {row.name}: {error}", file=sys.stderr, flush=True)
+                if failures > _FAILURES:
+                    raise
+                Lab.attach().heal()
+                continue
+            failures = 0
             count.runs += 1
             count.right += right
             count.said[said] += 1

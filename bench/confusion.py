@@ -195,7 +195,7 @@ def main(argv: list[str] | None = None) -> int:
             try:
                 right, said = run(row, count.runs, options)
             except LabError as error:
-                # No run: the fault could not be made, or not healed. A lab that fails again and again is another matter.
+                # The fault could not be made, or not healed: that is no run.
                 failures += 1
                 print(f"no run {row.name}: {error}", file=sys.stderr, flush=True)
                 if failures > _FAILURES:

@@ -18,7 +18,8 @@ Where = Literal["here", "there"]
 
 _SERVICE: tuple[Stage, ...] = ("pod to service", "host to service")
 _DNSMASQ: tuple[Stage, ...] = ("pod to service", "endpoint to upstream", "host to stub", "host to dnsmasq")
-_CIRCLE: tuple[Stage, ...] = ("pod to service", "endpoint to upstream", "dnsmasq to upstream")
+#: What goes round holds the processes of who hands it on: such a resolver may not even answer what it knows itself.
+_CIRCLE: tuple[Stage, ...] = (*_DNSMASQ, "dnsmasq to upstream")
 _PODS: tuple[Stage, ...] = ("pod to service", "pod to endpoint", "endpoint to upstream")
 
 

@@ -31,7 +31,7 @@ def verdicts(findings: Sequence[Finding], hops: Sequence[Hop], fleet: Mapping[st
     known = incidents(findings, fleet)
     for incident in sorted((one for one in known if not one.symptom), key=lambda one: not one.certain):
         here = [key for key, hop in losing.items() if _spoils(incident, hop)]
-        direct = [key for key in here if key in after]
+        direct = [key for key in after if key in here]
         if not incident.certain:
             direct = here = [key for key in direct if key not in claimed]
         if not here and not incident.fails:

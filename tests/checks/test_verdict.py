@@ -192,6 +192,16 @@ def test_the_same_line_on_two_nodes_is_one_incident_and_another_line_a_second_on
     assert sorted(short(found)) == [("DNSMASQ-001", ["node-0"]), ("DNSMASQ-001", ["node-1"])]
 
 
+def test_a_resolver_that_asks_itself_may_lose_what_it_knows_itself(fleet: Fleet) -> None:
+    hops = cluster()
+    # Its processes for TCP all wait for each other.
+    lose(hops, f"node-2/host/{VIPS['node-2']}:53", 20)
+    lose(hops, f"node-2/host/{UPSTREAM}:53", 20)
+    circle = said("RESOLVER-001", "node-2", sentence="dnsmasq asks itself")
+    (one,) = verdicts([circle], hops, fleet)
+    assert (one["check"], one["culprits"], one["certainty"]) == ("RESOLVER-001", ["node-2"], "certain")
+
+
 def test_the_second_incident_is_one_verdict_with_its_consequences(fleet: Fleet) -> None:
     hops = cluster()
     lose(hops, f"node-0/pod {CLIENTS['node-0']}/{SERVICE}:53", 9)

@@ -194,9 +194,11 @@ def test_the_same_line_on_two_nodes_is_one_incident_and_another_line_a_second_on
 
 def test_a_resolver_that_asks_itself_may_lose_what_it_knows_itself(fleet: Fleet) -> None:
     hops = cluster()
+    (itself,) = [each for each in hops if each["id"] == f"node-2/host/{UPSTREAM}:53"]
+    itself["owner"] = "node-2"
+    lose(hops, itself["id"], 20)
     # Its processes for TCP all wait for each other.
     lose(hops, f"node-2/host/{VIPS['node-2']}:53", 20)
-    lose(hops, f"node-2/host/{UPSTREAM}:53", 20)
     circle = said("RESOLVER-001", "node-2", sentence="dnsmasq asks itself")
     (one,) = verdicts([circle], hops, fleet)
     assert (one["check"], one["culprits"], one["certainty"]) == ("RESOLVER-001", ["node-2"], "certain")

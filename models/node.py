@@ -25,7 +25,7 @@ _NOT_KUBERNETES = re.compile(r"/(docker|libpod|machine\.slice|lxc)[-./]")
 #: Other nodes, and pods on other nodes, that one node's dnsmasq is judged by, at most.
 _NEIGHBOURS = 5
 #: Nodes of the fleet among which they are sought: a thousand nodes must not be compared with a thousand.
-_LOOKED_AT = 200
+_LOOKED_AT = 50
 
 
 @dataclass(frozen=True)

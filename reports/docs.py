@@ -1,4 +1,4 @@
-"""What of docs/ is made: the index, and the schema of the JSON report.
+"""What of docs/ is made: the index, the policy's reference, and the schema of the JSON report.
 
 python -m reports.docs
 """
@@ -6,30 +6,41 @@ python -m reports.docs
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from checks.catalogue import MODULES
 from checks.onboarding import MODULES as ONBOARDING
+from reports import policy_reference
 from reports.schema import schema
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
 _SCHEMA = "diagnosis.schema.json"
+_POLICY = "policy.md"
 
 
 def made() -> dict[str, str]:
     """Every file that is made, by its name below docs/."""
-    return {"README.md": _index(), _SCHEMA: json.dumps(schema(), indent=2) + "\n"}
+    policy = policy_reference.page(
+        (ROOT / "group_data/all.py").read_text(), (ROOT / "deploys/policy_rules.py").read_text()
+    )
+    written = {page.name: page.read_text() for page in DOCS.glob("*.md") if page.stem != "README"}
+    return {
+        "README.md": _index(written | {_POLICY: policy}),
+        _POLICY: policy,
+        _SCHEMA: json.dumps(schema(), indent=2) + "\n",
+    }
 
 
-def _index() -> str:
-    pages = [(page, _title(page)) for page in sorted(DOCS.glob("*.md")) if page.stem != "README"]
+def _index(pages: Mapping[str, str]) -> str:
     checks = [f"| [{module.ID}](checks/{module.ID}.md) | {module.TITLE} |" for module in MODULES]
     return "\n".join(
         [
             "<!-- Made by: make docs -->",
             "# Documentation",
             "",
-            *(f"- [{title}]({page.name})" for page, title in pages),
+            *(f"- [{_title(text) or name}]({name})" for name, text in sorted(pages.items())),
             f"- [JSON Schema of a diagnosis]({_SCHEMA}): what `--data json=FILE` writes",
             "",
             "## Checks",
@@ -51,9 +62,8 @@ def _index() -> str:
     )
 
 
-def _title(page: Path) -> str:
-    first = next((line for line in page.read_text().splitlines() if line.startswith("# ")), "")
-    return first.removeprefix("# ").strip() or page.stem
+def _title(page: str) -> str:
+    return next((line.removeprefix("# ").strip() for line in page.splitlines() if line.startswith("# ")), "")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ is said on standard error with its file, line and key, never silently passed ove
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -73,6 +74,8 @@ def by_ansible(path: Path, program: str = "ansible-inventory") -> Listing:
             text=True,
             timeout=TIMEOUT,
             check=False,
+            # Without this a file that it gives up on in the middle is a success: its hosts, and none of its groups.
+            env=os.environ | {"ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true"},
         )
         said = json.loads(done.stdout) if done.returncode == 0 else None
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:

@@ -69,7 +69,7 @@ def _host(tree: Tree, group: str, line: str, place: str) -> None:
     if match:
         variables.setdefault("ansible_port", Var(int(match["port"]), place))
     try:
-        for name in expand(pattern):
+        for name in list(expand(pattern)):
             tree.add(group, name, variables)
     except ValueError as error:
         tree.notes.append(Note(place, pattern, f"{error}: its hosts are left out"))

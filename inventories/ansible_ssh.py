@@ -59,7 +59,7 @@ def options(arguments: str) -> tuple[dict[str, str], dict[str, str]]:
             continue
         option, value = word[:2], word[2:]
         if len(option) < 2 or option[0] != "-" or (option != "-o" and option[1] not in _SHORT):
-            left[word.split("=")[0] if option[0] == "-" else "an argument"] = "not known to dnsmend, not used"
+            left[word.split("=")[0] if option[:1] == "-" else "an argument"] = "not known to dnsmend, not used"
             continue
         if not value:
             if not words:

@@ -9,9 +9,13 @@ from dataclasses import dataclass, field
 
 from inventories.listing import Listing, Note, Var
 
-_RANGE = re.compile(r"\[([0-9]+|[A-Za-z]):([0-9]+|[A-Za-z])(?::([0-9]+))?\]")
+_RANGE = re.compile(r"\[([0-9]{1,12}|[A-Za-z]):([0-9]{1,12}|[A-Za-z])(?::([0-9]{1,12}))?\]")
 #: Hosts that one pattern may stand for.
 _MOST = 10_000
+#: Groups in groups.
+_DEEPEST = 100
+#: Characters of a pattern: RFC 1035 allows a name 255, a range needs some more.
+_LONGEST = 1000
 
 
 @dataclass
@@ -19,14 +23,15 @@ class Tree:
     """An inventory's file, as it stands. Names of children that are no group are noted when it is flattened."""
 
     hosts: dict[str, dict[str, Var]] = field(default_factory=dict)
-    members: dict[str, list[str]] = field(default_factory=dict)
+    #: Each group's hosts, in the order of the file; the values say nothing.
+    members: dict[str, dict[str, None]] = field(default_factory=dict)
     children: dict[str, list[str]] = field(default_factory=dict)
     group_vars: dict[str, dict[str, Var]] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
 
     def group(self, name: str) -> None:
         """There is this group, even without a host."""
-        self.members.setdefault(name, [])
+        self.members.setdefault(name, {})
         self.children.setdefault(name, [])
         self.group_vars.setdefault(name, {})
 
@@ -34,13 +39,21 @@ class Tree:
         """A host of a group; later values win."""
         self.group(group)
         self.hosts.setdefault(host, {}).update(variables)
-        if host not in self.members[group]:
-            self.members[group].append(host)
+        self.members[group].setdefault(host)
 
 
 def expand(pattern: str) -> Iterator[str]:
     """`node[01:10:2]`, `db-[a:c]`: every host that it stands for. ValueError: a range that is none, or is endless."""
-    match = _RANGE.search(pattern)
+    for number, name in enumerate(_expanded(pattern)):
+        if number >= _MOST:
+            raise ValueError(f"ranges of more than {_MOST} hosts")
+        yield name
+
+
+def _expanded(pattern: str) -> Iterator[str]:
+    match = _RANGE.search(pattern[:_LONGEST])
+    if len(pattern) > _LONGEST:
+        raise ValueError("a name that is too long for a host")
     if not match:
         if re.search(r"\[[^\]]*:[^\]]*\]", pattern) and not re.fullmatch(r"\[[0-9A-Fa-f:.]+\]", pattern):
             raise ValueError("a range that cannot be read")
@@ -61,7 +74,7 @@ def expand(pattern: str) -> Iterator[str]:
     if not step or not names or len(names) > _MOST:
         raise ValueError(f"a range of no hosts, or of more than {_MOST}")
     for name in names:
-        for rest in expand(pattern[match.end() :]):
+        for rest in _expanded(pattern[match.end() :]):
             yield pattern[: match.start()] + name + rest
 
 
@@ -107,6 +120,8 @@ def _depths(tree: Tree) -> dict[str, int]:
     def visit(name: str, depth: int, above: tuple[str, ...]) -> None:
         if name in above:
             raise ValueError(f"the group {name} is in itself: {' > '.join([*above, name])}")
+        if depth > _DEEPEST:
+            raise ValueError(f"groups more than {_DEEPEST} deep: {' > '.join(above[:3])} ...")
         if depths.get(name, -1) < depth:
             depths[name] = depth
             for child in tree.children.get(name, []):

@@ -14,13 +14,35 @@ from inventories.listing import Note, Var
 VAULTED = object()
 
 
+#: Brackets in brackets, and entries that aliases and merges (`<<: *base`) may make of a file: a few lines of them can
+#: stand for more than any memory holds.
+DEEPEST = 50
+MOST = 200_000
+
+
 class _Loader(yaml.SafeLoader):
-    """Knows Ansible's tags, so that they are no error."""
+    """Knows Ansible's tags, so that they are no error; and no file can keep it busy without end."""
+
+    def fetch_flow_collection_start(self, token: Any) -> None:
+        if self.flow_level >= DEEPEST:
+            raise yaml.scanner.ScannerError(None, None, "too deep", self.get_mark())
+        super().fetch_flow_collection_start(token)
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > MOST:
+            raise yaml.constructor.ConstructorError(None, None, "too many merged entries", node.start_mark)
+
+
+def _unsafe(loader: yaml.SafeLoader, node: yaml.Node) -> str:
+    if not isinstance(node, yaml.ScalarNode):
+        raise yaml.constructor.ConstructorError(None, None, "!unsafe is for one word", node.start_mark)
+    return str(node.value)
 
 
 _Loader.add_constructor("!vault", lambda loader, node: VAULTED)
 _Loader.add_constructor("!vault-encrypted", lambda loader, node: VAULTED)
-_Loader.add_constructor("!unsafe", lambda loader, node: str(node.value))
+_Loader.add_constructor("!unsafe", _unsafe)
 
 
 class _Document:
@@ -28,27 +50,43 @@ class _Document:
 
     def __init__(self, text: str, file: str) -> None:
         self.file = file
-        self.loader = _Loader(text)
+        self.left = MOST
         try:
+            self.loader = _Loader(text)
             self.root = self.loader.get_single_node()
+        except yaml.reader.ReaderError as error:
+            line = text.count("\n", 0, error.position) + 1
+            raise ValueError(f"{file}:{line}: a character that YAML does not allow") from error
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f"{file}:{mark.line + 1}" if mark else file
             # Not the parser's own words: they quote the file, which may hold a secret.
             raise ValueError(f"{where}: this is not YAML") from error
+        except RecursionError as error:
+            raise ValueError(f"{file}: too deep to be read") from error
 
     def pairs(self, node: yaml.Node | None) -> Iterator[tuple[str, yaml.Node, str]]:
         """Key, value and place of each entry; nothing for what is no mapping."""
         if isinstance(node, yaml.MappingNode):
-            self.loader.flatten_mapping(node)
+            try:
+                self.loader.flatten_mapping(node)
+            except (yaml.YAMLError, RecursionError) as error:
+                raise ValueError(f"{self.file}:{node.start_mark.line + 1}: a merge that cannot be read") from error
             for key, value in node.value:
-                yield str(self.value(key)), value, f"{self.file}:{key.start_mark.line + 1}"
+                place = f"{self.file}:{key.start_mark.line + 1}"
+                self.left -= 1
+                if self.left < 0:
+                    raise ValueError(f"{place}: more than {MOST} entries, those of aliases counted")
+                if not isinstance(key, yaml.ScalarNode):
+                    raise ValueError(f"{place}: a key that is no word")
+                yield str(self.value(key)), value, place
 
     def value(self, node: yaml.Node) -> Any:
         """The Python value."""
         try:
             return self.loader.construct_object(node, deep=True)
-        except yaml.YAMLError as error:
+        # Dates that are none are a ValueError; what YAML calls a set may hold what Python cannot put into one.
+        except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError) as error:
             raise ValueError(f"{self.file}:{node.start_mark.line + 1}: a value that cannot be read") from error
 
     def variables(self, node: yaml.Node | None) -> dict[str, Var]:
@@ -81,8 +119,10 @@ def read(text: str, file: str) -> Tree:
     return tree
 
 
-def _group(tree: Tree, document: _Document, name: str, body: yaml.Node, place: str) -> None:
+def _group(tree: Tree, document: _Document, name: str, body: yaml.Node, place: str, depth: int = 0) -> None:
     tree.group(name)
+    if depth > DEEPEST:
+        raise ValueError(f"{place}: {name}: groups more than {DEEPEST} deep, or in themselves")
     if not isinstance(body, yaml.MappingNode):
         if document.value(body) is not None:
             tree.notes.append(
@@ -97,7 +137,7 @@ def _group(tree: Tree, document: _Document, name: str, body: yaml.Node, place: s
         elif key == "children":
             for child, below, line in document.pairs(value):
                 tree.children[name].append(child)
-                _group(tree, document, child, below, line)
+                _group(tree, document, child, below, line, depth + 1)
         else:
             tree.notes.append(Note(at, f"{name}.{key}", "neither hosts, vars nor children: not used"))
 
@@ -109,10 +149,12 @@ def _hosts(tree: Tree, document: _Document, group: str, node: yaml.Node, place: 
         # "hosts: node1" is allowed; a list is not, but what it means is plain.
         said = document.value(node)
         names = said if isinstance(said, list) else [said] if said else []
-        entries = [(str(name), yaml.MappingNode("tag:yaml.org,2002:map", []), place) for name in names]
+        if not all(isinstance(one, str | int | float) for one in names):
+            raise ValueError(f"{place}: {group}.hosts holds what is no host's name")
+        entries = [(str(one), yaml.MappingNode("tag:yaml.org,2002:map", []), place) for one in names]
     for pattern, body, at in entries:
         try:
-            for host in expand(pattern):
+            for host in list(expand(pattern)):
                 tree.add(group, host, document.variables(body))
         except ValueError as error:
             tree.notes.append(Note(at, pattern, f"{error}: its hosts are left out"))

@@ -54,7 +54,7 @@ def _said(path: str) -> Any:
         return json.loads(done.stdout)
     except FileNotFoundError as error:
         raise InventoryError(f"{path or 'kubectl'}: not found") from error
-    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+    except (OSError, ValueError, RecursionError, subprocess.TimeoutExpired) as error:
         raise InventoryError(
             f"{path or 'kubectl get nodes'}: {type(error).__name__}: not what kubectl prints"
         ) from error
@@ -66,11 +66,14 @@ def translate(said: Any, source: str) -> tuple[dict[str, list[Any]], list[Note]]
         raise InventoryError(f"{source}: no list of nodes: kubectl get nodes -o json prints one")
     made: dict[str, list[Any]] = {"all": []}
     notes: list[Note] = []
-    for number, item in enumerate([said] if said["kind"] == "Node" else said.get("items", [])):
+    items = [said] if said["kind"] == "Node" else said.get("items") or []
+    if not isinstance(items, list):
+        raise InventoryError(f"{source}: items is no list of nodes")
+    for number, item in enumerate(items):
         place = f"{source}: items[{number}]"
-        metadata = item.get("metadata") or {}
-        name, labels = str(metadata.get("name", "")), metadata.get("labels") or {}
-        if item.get("kind", "Node") != "Node" or not re.fullmatch(r"[a-z0-9.-]+", name):
+        metadata = _mapping(item, "metadata")
+        name, labels = _name(metadata.get("name")), _mapping(metadata, "labels")
+        if not isinstance(item, dict) or item.get("kind", "Node") != "Node" or not name:
             notes.append(Note(place, "", "no node: left out"))
             continue
         system = labels.get("kubernetes.io/os", "linux")
@@ -88,12 +91,23 @@ def translate(said: Any, source: str) -> tuple[dict[str, list[Any]], list[Note]]
     return made, notes
 
 
+def _mapping(parent: Any, key: str) -> dict[str, Any]:
+    """What stands under a key, where both are mappings; an empty one otherwise."""
+    found = parent.get(key) if isinstance(parent, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _name(name: Any) -> str:
+    return name if isinstance(name, str) and re.fullmatch(r"[a-z0-9.-]{1,253}", name) else ""
+
+
 def _address(node: dict[str, Any]) -> str:
     """The first InternalIP that is an address."""
-    for one in node.get("status", {}).get("addresses") or []:
-        if one.get("type") == "InternalIP":
+    said = _mapping(node, "status").get("addresses")
+    for one in said if isinstance(said, list) else []:
+        if isinstance(one, dict) and one.get("type") == "InternalIP" and isinstance(one.get("address"), str):
             try:
-                return str(ip_address(one.get("address")))
+                return str(ip_address(one["address"]))
             except ValueError:
                 continue
     return ""

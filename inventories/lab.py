@@ -22,6 +22,8 @@ _access = {
     "ssh_known_hosts_file": str(_directory / "ssh/known_hosts"),
     "ssh_strict_host_key_checking": "yes",
     "_sudo": True,
+    # All nodes are this one machine, which may be busy.
+    "node_deadline": 90,
 }
 if _record.get("programs"):
     # The cluster's administrator, from this machine: for steps that cordon, drain and wait.

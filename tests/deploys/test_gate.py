@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from deploys import drift
 from deploys.drift import of_dry_run
 from lab.api import Lab
 from lab.places import Node
@@ -40,10 +42,12 @@ def test_a_plan_with_changes() -> None:
     found = of_dry_run(
         0,
         plan(
+            operation("One run at a time", changes=("node-0", "node-1")),
             operation("Wave 1 of 2: iptables is nft", conditional=("node-1",)),
             operation("Wave 2 of 2: kernel settings", changes=("node-0",)),
             operation("Wave 2 of 2: prove it from the pods", conditional=("node-0",)),
             operation("Wave 2 of 2: gate"),
+            operation("Free for other runs", changes=("node-0", "node-1")),
         ),
         READY,
     )
@@ -53,6 +57,11 @@ def test_a_plan_with_changes() -> None:
     ]
     assert (found["nodes"], found["errors"]) == (["node-0", "node-1"], [])
     assert text(found).endswith("2 operations are pending, on 2 of 2 nodes\n")
+
+
+def test_what_is_done_around_a_change_is_known_by_the_words_of_fix_dns() -> None:
+    text = (ROOT / "deploys/fix_dns.py").read_text()
+    assert set(re.findall(r'name=f?"(?:\{wave\}: )?([^"]+)"', text)) >= drift.AROUND
 
 
 @pytest.mark.parametrize(
@@ -102,6 +111,14 @@ def test_what_cannot_be_compared_is_1_and_never_2(arguments: list[str]) -> None:
     done = gate(*arguments)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "no drift" not in done.stdout and "Traceback" not in done.stderr
+
+
+def test_an_inventory_without_a_node_is_an_error(tmp_path: Path) -> None:
+    """pyinfra alone ends with 0."""
+    (tmp_path / "empty.py").write_text("nodes = []\n")
+    done = gate(str(tmp_path / "empty.py"))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "ERROR no node was compared: the inventory is empty, or --limit matches nothing\n" in done.stdout
 
 
 @pytest.mark.lab

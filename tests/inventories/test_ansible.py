@@ -24,6 +24,8 @@ LAYOUTS = [
     "ranges/hosts",
     "ranges/hosts.yml",
     "bastion/hosts.yaml",
+    "vagrant/hosts",
+    "mixed/hosts.yaml",
 ]
 
 
@@ -72,6 +74,42 @@ def test_kubespray_in_yaml_with_group_and_host_files_and_groups_with_dashes() ->
         "group_vars/all/all.yml: 2 variables that are not about reaching nodes: not used",
         "hosts.yaml:5: supplementary_addresses_in_ssl_keys: not known to dnsmend, not used",
     ]
+
+
+def test_vagrants_inventory_for_kubespray() -> None:
+    made, notes = groups("vagrant/hosts")
+    access = {"ssh_hostname": "192.0.2.1", "ssh_user": "vagrant", "ssh_key": "/keys/insecure"}
+    assert made["all"] == [("k8s-1", {**access, "ssh_port": 2222}), ("k8s-2", {**access, "ssh_port": 2200})]
+    assert (made["kube_control_plane"], made["k8s_cluster"]) == (["k8s-1"], ["k8s-1", "k8s-2"])
+    assert notes == [
+        "hosts:3: flannel_interface: not known to dnsmend, not used (and 1 more lines)",
+        "hosts:3: download_run_once: not known to dnsmend, not used (and 1 more lines)",
+    ]
+
+
+def test_hosts_in_their_groups_only_and_a_controller_that_is_local() -> None:
+    made, notes = groups("mixed/hosts.yaml")
+    assert made["all"] == [
+        ("@local", {"ssh_user": "ops"}),
+        ("cp-0", {"ssh_hostname": "192.0.2.5", "ssh_user": "ops"}),
+        ("worker-0", {"ssh_hostname": "192.0.2.6", "ssh_user": "ops"}),
+    ]
+    assert (made["kube_node"], made["etcd"], made["keepalived"]) == (["worker-0"], ["cp-0"], ["cp-0"])
+    assert notes == [
+        "hosts.yaml:6: site: not known to dnsmend, not used",
+        "hosts.yaml:11: localhost: is this machine: @local to pyinfra",
+        "hosts.yaml:27: vrrp_id: not known to dnsmend, not used",
+    ]
+
+
+def test_what_ansible_inventory_gives_up_on_in_the_middle_is_read_plainly() -> None:
+    """By itself it ends with 0 and all hosts, and has lost every group."""
+    listing = ansible.read(SAMPLES / "local/hosts.ini")
+    made, said = ansible.translate(listing), sentences(listing.notes)
+    assert made["all"] == [("@local", {})] and made["kube_node"] == made["k8s_cluster"] == ["@local"]
+    assert "calico_rr: a child of k8s_cluster that is no group of this inventory" in said
+    assert "hosts.ini:2: local_release_dir: not known to dnsmend, not used" in said
+    assert any("ansible-inventory could not read it" in each and each.endswith("it was read plainly") for each in said)
 
 
 @pytest.mark.parametrize("name", [*LAYOUTS, "secrets/hosts.yml"])

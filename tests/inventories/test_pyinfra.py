@@ -26,6 +26,17 @@ def test_groups_whose_names_are_no_identifiers(pyinfra: Run, monkeypatch: pytest
     assert "hosts.yaml:5: supplementary_addresses_in_ssl_keys: not known to dnsmend, not used" in done.stderr
 
 
+def test_a_copy_with_the_path_in_its_last_line(pyinfra: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DNSMEND_INVENTORY", raising=False)
+    text = (ROOT / "inventories/from_ansible.py").read_text()
+    asked, path = '_os.environ.get("DNSMEND_INVENTORY", "")', str(SAMPLES / "mixed/hosts.yaml")
+    assert asked in text
+    (tmp_path / "mine.py").write_text(text.replace(asked, repr(path)))
+    done = pyinfra(str(tmp_path / "mine.py"), "debug-inventory")
+    assert done.returncode == 0, done.stderr
+    assert "192.0.2.6" in done.stderr and "hosts.yaml:6: site: not known to dnsmend, not used" in done.stderr
+
+
 def test_the_static_example(pyinfra: Run) -> None:
     done = pyinfra("inventories/example.py", "debug-inventory")
     assert done.returncode == 0, done.stderr

@@ -60,6 +60,13 @@ def test_schemas(version: str) -> None:
     ]
 
 
+def test_the_schemas_are_strict_enough_to_see_a_typing_mistake() -> None:
+    budget = the("PodDisruptionBudget", rendered("budget"))
+    budget["spec"]["maxUnavailble"] = 1
+    with pytest.raises(kubernetes_validate.ValidationError, match="maxUnavailble"):
+        kubernetes_validate.validate(budget, kubernetes_validate.latest_version(), strict=True)
+
+
 def test_versions_before_1_21() -> None:
     """What kubernetes-validate has no schema for, and the lab's API server has (tests/kubernetes)."""
     old = rendered("probe", "budget", served=Served("batch/v1beta1", "policy/v1beta1"))
@@ -102,8 +109,12 @@ def test_policies_allow_dns_to_the_vips_and_nothing_else_there() -> None:
     assert cilium["egress"] == [
         {"toEntities": ["host", "remote-node"], "toPorts": ports},
         {"toCIDR": ["172.25.4.1/32", "fd25::1/128"], "toPorts": ports},
-        {"toEntities": ["kube-apiserver"]},
+        {"toEntities": ["kube-apiserver"], "toPorts": [{"ports": [_tcp("443"), _tcp("6443")]}]},
     ]
+
+
+def _tcp(port: str) -> dict[str, str]:
+    return {"port": port, "protocol": "TCP"}
 
 
 def test_the_probe_is_bounded_and_has_no_rights() -> None:

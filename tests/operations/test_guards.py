@@ -15,6 +15,7 @@ from tests.conftest import Run
 from tests.deploys.nodes import state
 from tests.operations.rules import clear, files
 from tests.operations.test_guard_metrics import promtool
+from tests.operations.test_kube_proxy import CLEAR, STAND_IN, UNIT
 
 pytestmark = pytest.mark.lab
 
@@ -201,12 +202,53 @@ def test_what_only_pods_lose_is_seen(guarded: Node, healed: Lab) -> None:
     assert any("pod 172.25.4.1 over udp, from a DNS pod, version.bind TXT: 3 of 3 lost: timeout (3)" in s for s in said)
 
 
-def test_the_timer_asks_within_70_seconds(guarded: Node) -> None:
-    guarded.run(["systemctl", "start", "dnsmend-probe.timer"])
-    guarded.run(["systemctl", "stop", "dnsmasq"])
-    assert within(70, lambda: success(guarded)["vip 172.25.4.1 udp"] is False)
-    guarded.run(["systemctl", "start", "dnsmasq"])
-    assert within(70, lambda: success(guarded)["vip 172.25.4.1 udp"] is True)
+SERVICE, CLOSED = "10.32.0.10", "172.26.2.99"
+CHAINS = f"""*nat
+:KUBE-SERVICES - [0:0]
+:KUBE-SVC-TCOU7JCQXEZGVUNU - [0:0]
+:KUBE-SEP-DNSMENDDNSMEND77 - [0:0]
+-A OUTPUT -j KUBE-SERVICES
+-A KUBE-SERVICES -d {SERVICE}/32 -p udp -m udp --dport 53 -j KUBE-SVC-TCOU7JCQXEZGVUNU
+-A KUBE-SERVICES -d {SERVICE}/32 -p tcp -m tcp --dport 53 -j KUBE-SVC-TCOU7JCQXEZGVUNU
+-A KUBE-SVC-TCOU7JCQXEZGVUNU -j KUBE-SEP-DNSMENDDNSMEND77
+-A KUBE-SEP-DNSMENDDNSMEND77 -p udp -m udp -j DNAT --to-destination TARGET:53
+-A KUBE-SEP-DNSMENDDNSMEND77 -p tcp -m tcp -j DNAT --to-destination TARGET:53
+COMMIT
+"""
+
+
+@pytest.fixture
+def kube_proxy(bare: Node) -> Iterator[Node]:
+    """node-0 with a stand-in for kube-proxy, and rules as that writes for a DNS service with one pod."""
+    bare.write("/usr/local/bin/kube-proxy", STAND_IN, 0o755)
+    bare.write("/run/systemd/system/kube-proxy.service", UNIT)
+    lead(bare, bare.plan.pod("coredns").address)
+    bare.run(["sh", "-ec", "systemctl daemon-reload; systemctl start kube-proxy"])
+    yield bare
+    bare.run(["sh", "-c", f"{CLEAR}; systemctl daemon-reload"])
+
+
+def lead(node: Node, target: str) -> None:
+    """Let the service's address lead to this pod."""
+    node.run(["iptables-nft-restore"], stdin=CHAINS.replace("TARGET", target))
+
+
+def test_the_service_is_asked_on_a_node_with_kube_proxy(kube_proxy: Node, pyinfra: Run) -> None:
+    done = prevent(pyinfra)
+    assert done.returncode == 0, done.stderr
+    kube_proxy.run(["systemctl", "stop", "dnsmend-probe.timer"])
+    assert run(kube_proxy) == []
+    asked = {name: answered for name, answered in success(kube_proxy).items() if name.startswith("service")}
+    assert asked == {f"service {SERVICE} udp": True, f"service {SERVICE} tcp": True}
+    # A real server that is gone, where the node's own dnsmasq is well.
+    lead(kube_proxy, CLOSED)
+    said = run(kube_proxy)
+    lost = [name for name, answered in success(kube_proxy).items() if not answered]
+    assert sorted(lost) == [f"service {SERVICE} tcp", f"service {SERVICE} udp"]
+    about = f"service {SERVICE} over udp, from the node, kubernetes.default.svc.cluster.local A"
+    assert f"dnsmend: {about}: 3 of 3 lost: timeout (3)" in said
+    lead(kube_proxy, kube_proxy.plan.pod("coredns").address)
+    assert run(kube_proxy) == [] and set(success(kube_proxy).values()) == {True}
 
 
 def within(seconds: float, seen: Callable[[], bool]) -> bool:

@@ -7,6 +7,8 @@
 One iptables backend with nobody's stale rules in the other one; a kube-proxy that works; a dnsmasq that answers pods.
 """
 
+from dataclasses import asdict
+
 from pyinfra import host, state
 
 from deploys import policy as policies
@@ -20,6 +22,7 @@ from operations import (
     dnsmasq,
     kube_proxy,
     kubelet,
+    lock,
     netfilter,
     runs,
     sysctl,
@@ -33,6 +36,15 @@ change = plan.changes[host.name]
 kubectl = policies.cluster(host)
 pause = policy.undo_after
 
+changing = [name for name, needed in plan.changes.items() if needed]
+lock.take(
+    name="One run at a time",
+    nodes=changing,
+    waves=plan.waves,
+    policy=asdict(policy),
+    kubectl=kubectl,
+    namespace=policy.dns_namespace,
+)
 # host.loop gives each wave operations of its own: pyinfra knows an operation by its line and its turn in the loop.
 for wave in host.loop(plan.waves):
     if host.name in wave:
@@ -92,6 +104,7 @@ for wave in host.loop(plan.waves):
             name=f"{wave}: dnsmasq answers pods, LAN and host",
             **policies.dnsmasq_arguments(policy),
             undo_after=pause,
+            fresh=bool(change),
             _if=wave.is_open,
         )
         verify.dns_answers(
@@ -103,7 +116,13 @@ for wave in host.loop(plan.waves):
             services=plan.services,
             _if=wave.is_open,
         )
-        runs.undo(name=f"{wave}: take back what is not proven", run=runs.RUN, reason="not proven", _if=wave.is_unproven)
+        runs.undo(
+            name=f"{wave}: take back what is not proven",
+            run=runs.RUN,
+            reason="not proven",
+            whole=False,
+            _if=wave.is_unproven,
+        )
         if change and kubectl and policy.closes_nodes:
             cluster.uncordon(name=f"{wave}: takes pods again", kubectl=kubectl, wave=wave)
         if kubectl and policy.dns_endpoints:
@@ -128,3 +147,4 @@ if kubectl and policy.coredns_rollout and any(plan.changes.values()) and host.na
         wait=policy.coredns_wait,
         _if=lambda: not any(wave.failures for wave in plan.waves),
     )
+lock.let_go(name="Free for other runs", nodes=changing)

@@ -29,8 +29,12 @@ from probes import guard as asking
 
 @dataclass(frozen=True)
 class Guarding:
-    """The waves, and what is wanted of each node's guard: of none, where `--data remove=true` says so."""
+    """The waves, and what is wanted of each node's guard: of none, where `--data remove=true` says so.
 
+    + changing: the nodes where that is not what is there
+    """
+
+    changing: tuple[str, ...]
     waves: tuple[Wave, ...]
     wanted: dict[str, Wanted]
     remove: bool
@@ -80,15 +84,18 @@ def _plan(
 ) -> Guarding:
     wanted = {} if remove else _wanted(hosts, fleet)
     refusals: list[str] = []
+    changing: list[str] = []
     for host in hosts:
         try:
             if remove:
-                guards.unedited(found[host.name])
+                changes = bool(guards.unedited(found[host.name])["files"])
             else:
-                guards.plan(fleet[host.name], wanted[host.name], found[host.name])
+                changes = not guards.same(*guards.plan(fleet[host.name], wanted[host.name], found[host.name]))
+            changing += [host.name] if changes else []
         except Refused as refusal:
             refusals.append(f"{host.name}: {refusal}")
     stop_if(refusals)
     policy = policies.of(hosts[0])
     order = ordered([host.name for host in hosts], policy.last_nodes)
-    return Guarding(tuple(waves(order, [], policy.canary_nodes, policy.wave_nodes)), wanted, remove)
+    order_of_waves = tuple(waves(order, [], policy.canary_nodes, policy.wave_nodes))
+    return Guarding(tuple(changing), order_of_waves, wanted, remove)

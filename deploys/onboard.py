@@ -11,6 +11,7 @@ docs/onboarding.md.
 """
 
 import sys
+from dataclasses import asdict
 
 from pyinfra import host, inventory, state
 from pyinfra.api.exceptions import PyinfraError
@@ -19,7 +20,7 @@ from deploys import certify, onboarding, telling
 from deploys import policy as policies
 from deploys.exits import Exit
 from facts import snapshot
-from operations import alternatives, netfilter, runs, sysctl
+from operations import alternatives, lock, netfilter, runs, sysctl
 from operations.wave import gate
 
 policy = policies.of(host)
@@ -38,6 +39,15 @@ else:
         host.log(f"cannot be brought to the policy: {plan.refused[host.name]}")
     steps = plan.steps.get(host.name)
     pause = policy.undo_after
+    changing = [name for name, needed in plan.steps.items() if needed]
+    lock.take(
+        name="One run at a time",
+        nodes=changing,
+        waves=plan.waves,
+        policy=asdict(policy),
+        kubectl=policies.cluster(host),
+        namespace=policy.dns_namespace,
+    )
     # host.loop gives each wave operations of its own: pyinfra knows an operation by its line and its turn in the loop.
     for wave in host.loop(plan.waves):
         if host.name in wave and steps is not None:
@@ -74,8 +84,13 @@ else:
                 name=f"{wave}: may it join", wave=wave, plan=plan, changes=changed, reports=reports, _if=wave.is_open
             )
             runs.undo(
-                name=f"{wave}: take back what is not proven", run=runs.RUN, reason="not proven", _if=wave.is_unproven
+                name=f"{wave}: take back what is not proven",
+                run=runs.RUN,
+                reason="not proven",
+                whole=False,
+                _if=wave.is_unproven,
             )
         gate(name=f"{wave}: gate", wave=wave)
+    lock.let_go(name="Free for other runs", nodes=changing)
     if steps is not None:
         certify.stand_by(name="Refused nodes fail", plan=plan)

@@ -8,13 +8,26 @@ What they ask is what the node serves when they are installed: run it again afte
 where nothing has changed). See docs/guards.md.
 """
 
+from dataclasses import asdict
+
 from pyinfra import host, state
 
 from deploys import guarding
-from operations import guards
+from deploys import policy as policies
+from operations import guards, lock
 from operations.wave import gate
 
 plan = guarding.of(state)
+policy = policies.of(host)
+
+lock.take(
+    name="One run at a time",
+    nodes=plan.changing,
+    waves=plan.waves,
+    policy=asdict(policy),
+    kubectl=policies.cluster(host),
+    namespace=policy.dns_namespace,
+)
 
 for wave in host.loop(plan.waves):
     if host.name in wave:
@@ -24,3 +37,4 @@ for wave in host.loop(plan.waves):
             wanted = plan.wanted[host.name]
             guards.install(name=f"{wave}: the node watches itself", wanted=wanted, _if=wave.is_open)
     gate(name=f"{wave}: gate", wave=wave)
+lock.let_go(name="Free for other runs", nodes=plan.changing)

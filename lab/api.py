@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import faults, healing, keys, places, plan, state
+from lab import faults, healing, keys, places, plan, reboot, state
 from lab.host import LabError
 from lab.kubernetes import nodes as cluster
 from lab.kubernetes.cluster import kubectl
@@ -87,6 +87,10 @@ class Lab:
         # Recorded first: a fault that is not live still has to be healed.
         self._record_faults(node, [*self.record.faults.get(node, []), fault])
         return f"{node}: {fault} is live: {chosen.apply(place, binding)}"
+
+    def reboot(self, node: str) -> Node:
+        """Cut a container's power and start it again; returns when its units run. Raises LabError."""
+        return reboot.reboot(self.record, self.node(node).name)
 
     def heal(self, node: str | None = None) -> None:
         """Bring one node, or all, back to the state after `up`. Raises LabError if it does not work then."""

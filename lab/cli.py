@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     up = commands.add_parser("up", help="build the lab, or say that it is up")
-    up.add_argument("--nodes", type=int, default=plan.MIN_NODES, metavar="N", help="3 to 20 (default 3)")
+    up.add_argument("--nodes", type=int, default=plan.MIN_NODES, metavar="N", help="3 to 50 (default 3)")
     up.add_argument("--endpoint-routes", action="store_true", help="a route per pod to its lxc link, no tc redirect")
     up.add_argument("--kubernetes", action="store_true", help="with a real API server, and kube-proxy on every node")
     up.set_defaults(command=_up)
@@ -60,6 +60,10 @@ def _parser() -> argparse.ArgumentParser:
     heal = commands.add_parser("heal", help="bring a node, or all, back to the state after `up`")
     heal.add_argument("--node", help="default: every node")
     heal.set_defaults(command=_heal)
+
+    booting = commands.add_parser("reboot", help="cut a node's power and start it again; its files stay")
+    booting.add_argument("--node", default="node-0", help="default node-0")
+    booting.set_defaults(command=_reboot)
 
     ssh = commands.add_parser("ssh", help="ssh to a node as the user that pyinfra uses")
     ssh.add_argument("node")
@@ -124,6 +128,13 @@ def _heal(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _reboot(arguments: argparse.Namespace) -> int:
+    with host.locked(host.state_dir()):
+        Lab.attach().reboot(arguments.node)
+        say(f"{arguments.node}: booted")
+    return 0
+
+
 def _ssh(arguments: argparse.Namespace) -> int:
     node = Lab.attach().node(arguments.node)
     words = _command(arguments.words)
@@ -131,6 +142,9 @@ def _ssh(arguments: argparse.Namespace) -> int:
 
 
 def _exec(arguments: argparse.Namespace) -> int:
+    # argparse takes all that comes after the node for the command.
+    if arguments.words[:1] == ["--pod"]:
+        raise LabError("--pod NAME comes before the node: `exec --pod client node-0 -- COMMAND`")
     lab = Lab.attach()
     place = lab.bare_metal if arguments.node == lab.bare_metal.name else lab.node(arguments.node)
     if arguments.pod:

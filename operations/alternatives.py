@@ -13,6 +13,7 @@ from pyinfra.api.operation import operation
 from facts.alternatives import Alternatives, Backends
 from facts.kernel import Kernel, KernelState, LegacyPreflight, LegacyUse
 from facts.netfilter import Backend, KubeRules, Ruleset
+from facts.netfilter_chains import BARE, HASHED, OWN_COMMENT, OWNED
 from facts.reading import Reading
 from models.refused import Refused
 from models.stale_rules import kubelet_backends
@@ -161,8 +162,8 @@ def backend(
         for each in needed:
             host.log(f"update-alternatives --set {each.name} {each.path}")
         host.log(because)
-    yield StringCommand(script(needed, [each["name"] for each in backends["commands"]], wanted, run, undo_after))
-    runs.record(run, host.name, "changed", step=STEP, because=because)
+    text = script(needed, [each["name"] for each in backends["commands"]], wanted, run, undo_after)
+    yield from runs.change(run, STEP, StringCommand(text), because=because)
 
 
 def script(needed: Sequence[Selection], commands: Sequence[str], wanted: Backend, run: str, undo_after: int) -> str:
@@ -173,6 +174,10 @@ def script(needed: Sequence[Selection], commands: Sequence[str], wanted: Backend
         STEP,
         undo_after,
         about=f"make iptables {wanted}",
+        written=[f"iptables-{wanted}", f"ip6tables-{wanted}"],
+        owned=[HASHED, OWNED],
+        own_comment=OWN_COMMENT,
+        bare=BARE,
         groups=needed,
         commands=commands,
         word=_WORDS[wanted],

@@ -26,7 +26,7 @@ from models.interface_policy import Plan, Wanted, plan
 from models.needs import Need
 from models.refused import Refused
 from operations import runs
-from operations.scripts import TEMPLATES
+from operations.scripts import TEMPLATES, step_script
 from operations.wave import refusal
 
 #: Without these the model would guess.
@@ -117,6 +117,7 @@ def interface_policy(
     foreign: Sequence[str] = (),
     vips: Sequence[str] | None = None,
     undo_after: int = 180,
+    fresh: bool = True,
     run: str = runs.RUN,
 ) -> Generator[StringCommand, None, None]:
     """
@@ -127,6 +128,7 @@ def interface_policy(
     + foreign: for "bind-dynamic": interface patterns that other dnsmasq processes serve
     + vips: the addresses on which nodes serve DNS; None to discover them
     + undo_after: seconds after which the node takes the change back unless `verify.dns_answers` has confirmed it
+    + fresh: the node is read anew before it is changed; False where a plan was made already, and nothing is to change
     + run: the run's id, under which the old files are kept on the node
 
     The new configuration is tried on the model and tested by dnsmasq itself before it is written. Only the dnsmasq that
@@ -138,7 +140,7 @@ def interface_policy(
 
         dnsmasq.interface_policy(name="dnsmasq answers pods", policy="except-lo")
     """
-    if host.state.is_executing:
+    if fresh and host.state.is_executing:
         snapshot.forget(host)
     fleet = snapshot.fleet(snapshot.active(host.state.inventory))
     try:
@@ -152,16 +154,10 @@ def interface_policy(
     for change in found:
         if host.state.config.DIFF and not host.state.is_executing:
             show(host, change)
-        yield StringCommand(script(change, run, undo_after), _stdin=payload(change, run))
+        command = StringCommand(script(change, run, undo_after), _stdin=payload(change, run))
+        lines = [line for edit in change.plan.edits for line in diff(edit.path, edit.before, edit.after)]
+        yield from runs.change(run, change.step, command, because=change.plan.because, diff=lines)
         snapshot.forget(host)
-        runs.record(
-            run,
-            host.name,
-            "changed",
-            step=change.step,
-            because=change.plan.because,
-            diff=[line for edit in change.plan.edits for line in diff(edit.path, edit.before, edit.after)],
-        )
 
 
 def diff(path: str, before: str | None, after: str) -> list[str]:
@@ -182,25 +178,27 @@ def show(node_host: Host, change: Change) -> None:
 
 def script(change: Change, run: str, undo_after: int) -> str:
     """The shell script that makes the change on the node; `payload` is its standard input."""
-    return TEMPLATES.get_template("change-files.sh.j2").render(
-        **_names(change, run),
+    return step_script(
+        "change-files.sh.j2",
+        run,
+        change.step,
+        undo_after,
+        **_names(change),
+        about=change.plan.because,
         test=shlex.join([*change.plan.argv, "--test"]),
-        undo_after=undo_after,
     )
 
 
 def payload(change: Change, run: str) -> str:
     """The new texts and the way back, one a line: name and base64."""
-    undo = TEMPLATES.get_template("undo.sh.j2").render(**_names(change, run), was_active=change.instance["pid"] != 0)
+    was_active = change.instance["pid"] != 0
+    undo = step_script("undo-files.sh.j2", run, change.step, 0, **_names(change), was_active=was_active)
     texts = {str(number): edit.after for number, edit in enumerate(change.plan.edits)} | {"undo": undo}
     return "".join(f"{name} {base64.b64encode(_bytes(text)).decode()}\n" for name, text in texts.items())
 
 
-def _names(change: Change, run: str) -> dict[str, object]:
+def _names(change: Change) -> dict[str, object]:
     return {
-        "run": run,
-        "dir": runs.step_directory(run, change.step),
-        "timer": runs.timer(run, change.step),
         "unit": change.instance["unit"],
         "edits": [
             {

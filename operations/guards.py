@@ -120,7 +120,7 @@ def install(wanted: Wanted, run: str = runs.RUN) -> Generator[StringCommand, Non
     except Refused as reason:
         yield refusal(f"refused: {reason}")
         return
-    if _same(old, new):
+    if same(old, new):
         host.noop(f"the guards are installed: {len(new.files)} files, {', '.join(new.units)}")
     else:
         yield from _change(guard_files.installed(old), new, run)
@@ -152,7 +152,8 @@ def remove(run: str = runs.RUN) -> Generator[StringCommand, None, None]:
         yield from _change(guard_files.installed(old), Files(), run)
 
 
-def _same(old: Installed, new: Files) -> bool:
+def same(old: Installed, new: Files) -> bool:
+    """Whether what is installed, and runs, is what is to be."""
     digests = {each["path"]: (each["digest"], each["mode"]) for each in old["files"]}
     return digests == {each.path: (each.digest, each.mode) for each in new.files} and old["running"] == list(new.units)
 
@@ -173,6 +174,4 @@ def _change(old: Files, new: Files, run: str) -> Generator[StringCommand, None, 
     undo = step_script("guards/undo.sh.j2", run, STEP, 0, digests=digests, old=old, new=new)
     texts = {**{str(number): file.text for number, file in enumerate(new.files)}, "undo": undo}
     payload = "".join(f"{name} {base64.b64encode(text.encode()).decode()}\n" for name, text in texts.items())
-    yield StringCommand(script, _stdin=payload)
-    if host.state.is_executing:
-        runs.record(run, host.name, "changed", step=STEP, because="; ".join(changed))
+    yield from runs.change(run, STEP, StringCommand(script, _stdin=payload), because="; ".join(changed))

@@ -157,7 +157,7 @@ def restarted(
     services += [(protocol, vip) for vip in vips for protocol in ("udp", "tcp") if (protocol, vip) not in services]
     if not host.state.is_executing:
         host.log(" && ".join(filter(None, [before_it, command])))
-    yield StringCommand(_locked(command, before_it, if_it_fails))
+    yield StringCommand(locked(command, before_it, if_it_fails, run, again_command(proxy)))
     if not host.state.is_executing:
         return
     runs.record(run, host.name, "restarted", what="kube-proxy", command=command)
@@ -168,8 +168,27 @@ def restarted(
         yield refusal(f"{missing}, {wait} s after the restart")
 
 
-def _locked(command: str, before_it: str, if_it_fails: str) -> str:
+def again_command(proxy: Proxy) -> str:
+    """The shell command that restarts kube-proxy later, when it is another process, or the pod has another sandbox."""
+    pod = proxy["pod"]
+    if proxy["form"] not in ("DaemonSet", "static pod") or pod is None:
+        return restart_command(proxy)
+    # The pod of today may be another one by then as well: kubeadm and most others label it.
+    found = f'"$(crictl pods -q --state Ready --namespace {shlex.quote(pod["namespace"])} --label k8s-app=kube-proxy)"'
+    name = shlex.quote(f"^{pod['name']}$")
+    named = f'"$(crictl pods -q --state Ready --name {name})"'
+    return (
+        f'{_CRICTL}pods={named}; [ -n "$pods" ] || pods={found}; [ -n "$pods" ] || {{ echo "crictl shows no pod of '
+        'kube-proxy" >&2; exit 1; }; for pod in $pods; do crictl stopp "$pod" && crictl rmp "$pod"; done'
+    )
+
+
+def locked(command: str, before_it: str, if_it_fails: str, run: str, again: str) -> str:
+    """The shell command of a restart while nobody else changes the node; `again` is left for who takes the run back."""
     first = f"{before_it} || exit 1\n" if before_it else ""
+    folder = shlex.quote(f"{runs.NODE_DIRECTORY}/{run}")
+    # Who takes the run back restarts it as well.
+    first += f"[ ! -d {folder} ] || (umask 077; printf '%s\\n' {shlex.quote(again)} > {folder}/kube-proxy) || exit 1\n"
     last = f"{if_it_fails}; exit 1" if if_it_fails else "exit 1"
     return (
         "exec 9>/run/dnsmend.lock\n"

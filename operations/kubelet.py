@@ -26,6 +26,11 @@ esac
 """
 
 
+def restart_command(pid: str) -> StringCommand:
+    """The command that restarts the kubelet's unit; fails where the process runs no more."""
+    return StringCommand("sh", "-c", QuoteString(_RESTART), "-", pid)
+
+
 @operation()
 def follow(backend: Backend, wait: int = 70, run: str = runs.RUN) -> Generator[StringCommand, None, None]:
     """
@@ -55,7 +60,7 @@ def follow(backend: Backend, wait: int = 70, run: str = runs.RUN) -> Generator[S
         return
     if not host.state.is_executing:
         host.log(f"systemctl restart of the kubelet's unit (process {proxy['kubelet']})")
-    yield StringCommand("sh", "-c", QuoteString(_RESTART), "-", str(proxy["kubelet"]))
+    yield restart_command(str(proxy["kubelet"]))
     if not host.state.is_executing:
         return
     runs.record(run, host.name, "restarted", what="kubelet")

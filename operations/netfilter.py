@@ -87,11 +87,9 @@ def _remove(losing: Backend, hints_only: bool, undo_after: int, run: str) -> Gen
             host.log(f"stale: {each}. {each.command}-restore --noflush, table {each.table}:")
             for line in each.removal:
                 host.log(f"    {line}")
-    yield StringCommand(script(found, saved(reading["value"]), hints_only, run, undo_after))
+    command = StringCommand(script(found, saved(reading["value"]), hints_only, run, undo_after))
     step = HINTS_STEP if hints_only else STEP
-    runs.record(
-        run, host.name, "changed", step=step, because=f"stale in {losing}", removed=[str(each) for each in found]
-    )
+    yield from runs.change(run, step, command, because=f"stale in {losing}", removed=[str(each) for each in found])
 
 
 def _check_winner(rulesets: Sequence[Ruleset], losing: Backend) -> None:

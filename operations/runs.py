@@ -2,26 +2,54 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
+import re
 import secrets
+import socket
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pyinfra import host
 from pyinfra.api.command import QuoteString, StringCommand
-from pyinfra.api.facts import FactBase
 from pyinfra.api.operation import operation
-from typing_extensions import override
+
+from facts.runs import FOLDER, Runs, UndoPlan
+from operations.wave import Wave, refusal
 
 #: On the node: one folder per run, in it one per step, with the old files, the new ones, a journal and undo.sh.
-NODE_DIRECTORY = "/var/lib/dnsmend"
+NODE_DIRECTORY = FOLDER
+#: On the node, gone with a boot: whose run holds it.
+NODE_LOCK = "/run/dnsmend/lock"
+#: Runs that a node keeps, the present one among them; older ones go when a new one begins there.
+KEPT = 10
 #: On the controller, below the working directory.
 CONTROLLER_DIRECTORY = Path("runs")
 
 #: This process's run. A name that sorts by time.
 RUN = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(2)
+_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+#: Who runs this, and where: for those who find the lock, or the run on a node.
+BY = f"{_user()}@{socket.gethostname()}, process {os.getpid()}"
+
+_waves: dict[str, int] = {}
+
+
+def is_id(run: str) -> bool:
+    """Whether this may be a run's id: it becomes the name of a folder on the nodes."""
+    return _RUN.fullmatch(run) is not None
 
 
 def step_directory(run: str, step: str) -> str:
@@ -30,63 +58,77 @@ def step_directory(run: str, step: str) -> str:
 
 
 def timer(run: str, step: str) -> str:
-    """The transient unit that takes the step back unless it is stopped first."""
+    """The transient unit that takes the run back unless it is stopped first; that of its latest step is the one."""
     return f"dnsmend-undo-{run}-{step}"
 
 
+def boot_unit(run: str) -> str:
+    """The unit that takes the run back when the node is booted before it was confirmed."""
+    return f"dnsmend-undo-{run}.service"
+
+
+def printable(text: str) -> str:
+    """A node's words without what would move a terminal's cursor, cut where they are too many."""
+    return "".join(each if each.isprintable() else "?" for each in text[:1000])
+
+
+def begin(run: str, waves: Sequence[Wave], policy: Mapping[str, Any]) -> None:
+    """Open the run's journal: who, the policy, the waves. From here on each step knows its wave."""
+    _waves.update({name: wave.number for wave in waves for name in wave.nodes})
+    record(run, "", "began", by=BY, policy=dict(policy), waves=[list(wave.nodes) for wave in waves])
+
+
+def wave_of_host() -> int:
+    """The wave of the current host in this run; 0 outside of waves."""
+    return _waves.get(host.name, 0) if _waves else 0
+
+
 def record(run: str, node: str, event: str, **details: Any) -> None:
-    """Append to the run's journal on the controller: one JSON object a line."""
-    CONTROLLER_DIRECTORY.mkdir(exist_ok=True)
-    entry = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "node": node, "event": event, **details}
-    with (CONTROLLER_DIRECTORY / f"{run}.jsonl").open("a") as journal:
-        journal.write(json.dumps(entry) + "\n")
+    """Append to the run's journal on the controller: one JSON object a line. Only its owner may read it."""
+    CONTROLLER_DIRECTORY.mkdir(mode=0o700, exist_ok=True)
+    entry = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "node": node, "event": event}
+    wave = {"wave": _waves[node]} if node in _waves else {}
+    path = CONTROLLER_DIRECTORY / f"{run}.jsonl"
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as journal:
+        journal.write(json.dumps({**entry, **wave, **details}) + "\n")
 
 
-class OpenSteps(FactBase[list[str]]):
-    """The steps of a run that are in force on this node, the latest first.
+def change(run: str, step: str, command: StringCommand, **details: Any) -> Generator[StringCommand, None, None]:
+    """The command of a step, and its outcome in the run's journal.
 
-    + run: the run's id
-
-    .. code:: python
-
-        ["dnsmasq"]
+    + details: what is written down of it: why, the difference
     """
-
-    @staticmethod
-    @override
-    def default() -> list[str]:
-        return []
-
-    @override
-    def process(self, output: Iterable[str]) -> list[str]:
-        return list(output)
-
-    @override
-    def command(self, run: str) -> StringCommand:
-        directory = QuoteString(f"{NODE_DIRECTORY}/{run}")
-        script = 'cd "$1" 2>/dev/null && for step in $(ls -t); do [ -e "$step/undone" ] || echo "$step"; done; true'
-        return StringCommand("sh", "-c", QuoteString(script), "-", directory)
+    try:
+        yield command
+    except GeneratorExit:
+        # pyinfra leaves an operation at the command that fails; a plan it leaves at the first one.
+        if host.state.is_executing:
+            record(run, host.name, "failed", step=step, **details)
+        raise
+    record(run, host.name, "changed", step=step, **details)
 
 
 def confirm(run: str) -> Iterator[StringCommand]:
-    """The commands that stop the undo timers of a run's steps on the current host: what it changed is proven."""
-    # The timer is stopped before anything is said to be well: a node that undid itself meanwhile is not.
-    script = 'test ! -e "$1/undone" && systemctl stop "$2" && echo "$(date -u +%FT%TZ) proven" >> "$1/journal"'
-    for step in host.get_fact(OpenSteps, run=run):
-        directory, unit = step_directory(run, step), f"{timer(run, step)}.timer"
-        yield StringCommand("sh", "-c", QuoteString(script), "-", QuoteString(directory), QuoteString(unit))
+    """The command that makes a run's steps on the current host stay: what it changed is proven.
+
+    It fails where the node has taken something back meanwhile.
+    """
+    script = 'test ! -e "$1" || sh "$1" confirm'
+    yield StringCommand("sh", "-c", QuoteString(script), "-", QuoteString(f"{NODE_DIRECTORY}/{run}/run.sh"))
+    record(run, host.name, "confirmed")
 
 
 @operation()
-def undo(run: str, reason: str = "undone by hand") -> Generator[StringCommand, None, None]:
+def undo(run: str, reason: str = "by hand", whole: bool = True) -> Generator[StringCommand, None, None]:
     """
-    Take back what a run has changed on this node.
+    Take back what a run has changed on this node, the latest step first.
 
     + run: the run's id, a folder of /var/lib/dnsmend on the node
     + reason: goes into the node's journal
+    + whole: everything or, where somebody has changed one of the things since, nothing; False for what can be
 
-    A file that somebody has edited since the run is left alone, and the operation fails with its name. Works from any
-    controller: everything it needs is on the node.
+    The operation fails with the name of what somebody else has changed. Works from any controller: everything it needs
+    is on the node. kube-proxy is restarted where the run had restarted it.
 
     **Example:**
 
@@ -94,10 +136,32 @@ def undo(run: str, reason: str = "undone by hand") -> Generator[StringCommand, N
 
         runs.undo(name="Take the change back", run="20261121T235959Z-1f3a")
     """
-    steps = host.get_fact(OpenSteps, run=run)
+    if not is_id(run):
+        yield refusal(f"refused: {run!r} is no run's id")
+        return
+    if run == RUN and not host.state.is_executing:
+        # A plan of this very run: it has changed nothing yet.
+        host.noop(f"run {run} has nothing to take back here")
+        return
+    found = host.get_fact(Runs)
+    if found["state"] not in ("value", "empty"):
+        yield refusal(f"refused: its runs are not known: {found['state']}: {found['detail']}")
+        return
+    steps = [each["step"] for each in found["value"] if each["run"] == run and each["state"] != "undone"]
     if not steps:
         host.noop(f"run {run} has nothing to take back here")
-    for step in steps:
-        yield StringCommand("sh", QuoteString(f"{step_directory(run, step)}/undo.sh"), QuoteString(reason))
-    if steps and host.state.is_executing:
-        record(run, host.name, "undone", reason=reason, steps=steps)
+        return
+    if not host.state.is_executing:
+        way = host.get_fact(UndoPlan, run=run)
+        for line in way["value"]["does"] if way["value"] else []:
+            host.log(printable(line))
+        for line in way["value"]["refused"] if way["value"] else [f"{way['state']}: {way['detail']}"]:
+            host.log(f"refused: {printable(line)}")
+    how = "all" if whole else "each"
+    try:
+        yield StringCommand("sh", QuoteString(f"{NODE_DIRECTORY}/{run}/run.sh"), how, QuoteString(reason))
+    except GeneratorExit:
+        if host.state.is_executing:
+            record(run, host.name, "not undone", reason=reason, steps=steps)
+        raise
+    record(run, host.name, "undone", reason=reason, steps=steps)

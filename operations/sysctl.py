@@ -82,7 +82,5 @@ def settings(
     because = "; ".join(f"{name}: {now[name]} -> {value}" for name, value in needed.items())
     if not host.state.is_executing:
         host.log(f"{because} (sysctl -w, and {FILE})")
-    yield StringCommand(
-        step_script("set-sysctls.sh.j2", run, STEP, undo_after, about=because, now=now, wanted=needed, file=FILE)
-    )
-    runs.record(run, host.name, "changed", step=STEP, because=because)
+    text = step_script("set-sysctls.sh.j2", run, STEP, undo_after, about=because, now=now, wanted=needed, file=FILE)
+    yield from runs.change(run, STEP, StringCommand(text), because=because)

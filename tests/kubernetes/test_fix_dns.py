@@ -20,11 +20,8 @@ from tests.operations.rules import is_owned, others, saves
 pytestmark = [pytest.mark.lab, pytest.mark.kubernetes]
 
 # Emulated machines answer, but slowly: fewer questions at once, and more time for each.
-SLOW = tuple(
-    word
-    for key, value in {"tries": 10, "pods": 1, "deadline": 15, "smallest_loss": 0.2}.items()
-    for word in ("--data", f"probe_{key}={value}")
-)
+DATA = ("probe_tries=10", "probe_pods=1", "probe_deadline=15", "probe_smallest_loss=0.2", "node_deadline=120")
+SLOW = tuple(word for data in DATA for word in ("--data", data))
 FIX = ("inventory", "deploys/fix_dns.py", *SLOW)
 # Nodes that have a fault each are healed in one wave.
 AT_ONCE = (*FIX, "-y", "--data", "canary_nodes=3")
@@ -136,7 +133,16 @@ def test_a_healthy_fleet_loses_nothing_and_is_left_alone(healed: Lab, pyinfra: R
     """With the policy as it is, while every node's pod asks ten times a second."""
     before = {each.name: seen(each) for each in healed.nodes}
     with load(healed.nodes) as asked:
-        done = pyinfra("inventory", "deploys/fix_dns.py", "-y", "--data", "probe_deadline=15", timeout=600)
+        done = pyinfra(
+            "inventory",
+            "deploys/fix_dns.py",
+            "-y",
+            "--data",
+            "probe_deadline=15",
+            "--data",
+            "node_deadline=120",
+            timeout=600,
+        )
     assert done.returncode == 0, done.stderr
     for counts in asked.counts.values():
         assert counts["sent"] > 100

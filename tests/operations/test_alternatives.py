@@ -240,7 +240,10 @@ def test_a_selection_that_was_made_since_is_left_alone(bare: Node, operate: Oper
         bare.run(["update-alternatives", "--set", "iptables", "/usr/bin/true"])
         undone = operate("runs.undo", "first")
         assert undone.returncode == 1
-        assert "the alternative iptables has changed since run first; nothing was undone" in undone.stderr
+        assert (
+            "the alternative iptables has changed since run first: it is /usr/bin/true; nothing was undone"
+            in undone.stderr
+        )
         assert selected(bare)["ip6tables"] == LEGACY["ip6tables"]
     finally:
         bare.run(["update-alternatives", "--remove", "iptables", "/usr/bin/true"])

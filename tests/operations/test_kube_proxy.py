@@ -16,10 +16,10 @@ from facts.ipvs_lines import Service
 from facts.kube_proxy_answer import Form, Pod, Proxy
 from lab.places import Node
 from models.refused import Refused
-from operations.kube_proxy import dns_services, restart_command, unsynced, unwritten
+from operations.kube_proxy import again_command, dns_services, restart_command, unsynced, unwritten
 from tests.models.rulesets import MIXED
 from tests.operations.conftest import Operate
-from tests.operations.rules import save
+from tests.operations.rules import is_owned, load, save, saves
 
 POD: Pod = {
     "name": "kube-proxy-x7k2p",
@@ -219,3 +219,47 @@ def test_a_node_without_kube_proxy_is_left_alone(bare: Node, operate: Operate) -
         done = operate(operation, "legacy")
         assert done.returncode == 0, done.stderr
         assert "Success" not in done.stderr.split("--> Results:")[0]
+
+
+@pytest.mark.lab
+def test_with_the_backend_it_goes_back_too(stand_in: Node, operate: Operate) -> None:
+    """The rules of both backends and the alternatives are what they were, and kube-proxy writes where it did."""
+    for command in ("iptables-nft", "ip6tables-nft"):
+        load(stand_in, command)
+    for command in ("iptables-legacy", "ip6tables-legacy"):
+        # A table that was used once stays registered, which no tool takes back.
+        load(stand_in, command, "*nat\n:MINE - [0:0]\n-A MINE -j RETURN\nCOMMIT\n")
+    alternatives = ["sh", "-c", "update-alternatives --query iptables; sha256sum /var/lib/dpkg/alternatives/ip*tables"]
+    before, selected = saves(stand_in), stand_in.run(alternatives).stdout
+    assert any(map(is_owned, before["iptables-nft"])) and not any(map(is_owned, before["iptables-legacy"]))
+    for operation in (
+        ("alternatives.backend", "legacy"),
+        ("netfilter.remove_hints", "losing=nft"),
+        ("kube_proxy.restart", "legacy", "wait=60"),
+        ("netfilter.remove_stale", "losing=nft"),
+    ):
+        done = operate(*operation, "run=first")
+        assert done.returncode == 0, done.stderr
+    changed = saves(stand_in)
+    assert ":KUBE-SERVICES -" in changed["iptables-legacy"]
+    assert not any(map(is_owned, [*changed["iptables-nft"], *changed["ip6tables-nft"]]))
+    old = pid(stand_in)
+    dry = operate("runs.undo", "first", dry=True)
+    assert "netfilter: iptables-nft-restore --noflush, table nat: " in dry.stderr
+    assert "alternatives: update-alternatives --auto iptables" in dry.stderr
+    assert "kube-proxy: systemctl restart kube-proxy.service" in dry.stderr
+    assert (saves(stand_in), pid(stand_in)) == (changed, old)
+
+    undone = operate("runs.undo", "first")
+    assert undone.returncode == 0, undone.stderr
+    assert stand_in.run(alternatives).stdout == selected
+    assert pid(stand_in) != old
+    assert saves(stand_in) == before
+    again, new = operate("runs.undo", "first"), pid(stand_in)
+    assert again.returncode == 0 and pid(stand_in) == new
+
+
+def test_a_pod_is_found_anew_when_it_goes_back() -> None:
+    command = again_command(proxy("DaemonSet"))
+    assert "5f2e" not in command and "--name '^kube-proxy-x7k2p$'" in command and "k8s-app=kube-proxy" in command
+    assert again_command(proxy("systemd", "kube-proxy.service")) == "systemctl restart kube-proxy.service"

@@ -123,7 +123,15 @@ def test_the_way_back_keeps_what_others_have_written_since(mixed: Node, operate:
     mixed.run(["iptables-nft", "-t", "nat", "-A", "DOCKER", "-p", "tcp", "--dport", "80", "-j", "RETURN"])
     mixed.run(["iptables-nft", "-t", "filter", "-N", "KUBE-FORWARD"])
     mixed.run(["iptables-nft", "-t", "filter", "-A", "KUBE-FORWARD", "-j", "ACCEPT"])
-    undone = operate("runs.undo", "first")
+    held = saves(mixed)
+    refused = operate("runs.undo", "first")
+    assert refused.returncode == 1
+    assert (
+        "rules are present again in iptables-nft, table filter: KUBE-FORWARD (removed by run first)" in refused.stderr
+    )
+    assert saves(mixed) == held
+    # What a node takes back by itself, and what was not proven, goes back as far as it can.
+    undone = operate("runs.undo", "first", "whole=false")
     assert undone.returncode == 0, undone.stderr
     after = save(mixed, "iptables-nft")
     assert "-A DOCKER -p tcp -m tcp --dport 80 -j RETURN" in after

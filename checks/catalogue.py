@@ -36,7 +36,7 @@ from checks import (
     resolver_001,
 )
 from checks.case import Case
-from checks.finding import Finding
+from checks.finding import Finding, Status
 
 _DNSMASQ = (dnsmasq_001, dnsmasq_002, dnsmasq_003, dnsmasq_004)
 _IPTABLES = (iptables_001, iptables_002, iptables_003, iptables_004, iptables_005, iptables_006)
@@ -54,5 +54,22 @@ CHECKS: dict[str, Callable[[Case], list[Finding]]] = {module.ID: module.check fo
 
 
 def judge(case: Case) -> list[Finding]:
-    """Every check's findings on one node."""
-    return [finding for check in CHECKS.values() for finding in check(case)]
+    """Every check's findings on one node. What a node sends must stop no check but its own: that one is unknown."""
+    return [finding for module in MODULES for finding in _judged(module.ID, module.TITLE, case)]
+
+
+def _judged(check: str, title: str, case: Case) -> list[Finding]:
+    try:
+        return CHECKS[check](case)
+    except Exception as error:
+        return [
+            {
+                "check": check,
+                "title": title,
+                "node": case.name,
+                "status": Status.UNKNOWN,
+                "sentence": f"what was read here cannot be judged: {type(error).__name__}: {error}"[:300],
+                "evidence": [],
+                "operation": "",
+            }
+        ]

@@ -64,4 +64,6 @@ def _ways(case: Case) -> list[tuple[str, str, str]]:
 def _effective(case: Case, link: str) -> int | None:
     sysctls = case.snapshot["kernel"]["value"]["sysctls"]
     values = [sysctls.get(f"net.ipv4.conf.{name}.rp_filter") for name in ("all", link)]
-    return None if None in values else max(int(value or 0) for value in values)
+    return (
+        max(int(value) for value in values if value) if all(value and value.isdecimal() for value in values) else None
+    )

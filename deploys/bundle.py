@@ -6,21 +6,55 @@ import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from ipaddress import ip_address
 from pathlib import Path
 from platform import python_version
-from typing import Any, cast
+from typing import Any, NotRequired, TypedDict, cast, get_type_hints
 
 from pyinfra.api.exceptions import PyinfraError
 
+from checks.captured import Journey
+from checks.diagnosis import Hop
+from checks.timeline import Timeline
+from deploys.shape import misfit
+from facts.counters import Counters
 from facts.reading import Reading
 from facts.snapshot import Snapshot
 from probes.probe import Result
-from reports import bundle, redaction
+from reports import bundle, plain, redaction
 from reports.pseudonyms import Pseudonyms
 
 #: The parts of a bundle; `versions` is for people.
 _PARTS = ("run", "fleet", "results", "policy", "evidence")
 _VERSIONS = ("pyinfra", "dnspython", "rich", "jinja2")
+
+
+class _Logs(TypedDict):
+    sentences: list[str]
+    notes: list[str]
+
+
+class _Captures(TypedDict):
+    journeys: list[Journey]
+    notes: list[str]
+
+
+class _Run(TypedDict):
+    started: str
+    finished: str
+    nodes: NotRequired[dict[str, str]]
+
+
+class _Evidence(TypedDict):
+    """What of a recording's evidence is judged; an older dnsmend has not written all of it."""
+
+    hops: NotRequired[list[Hop]]
+    counters: NotRequired[dict[str, Counters | None]]
+    endpoints: NotRequired[dict[str, list[str]]]
+    unseen: NotRequired[list[str]]
+    timeline: NotRequired[Timeline]
+    logs: NotRequired[_Logs]
+    captures: NotRequired[_Captures]
 
 
 @dataclass(frozen=True)
@@ -73,19 +107,42 @@ def save(directory: str, recorded: Recorded, *, pseudonyms: bool = False, captur
 def load(directory: str) -> Recorded:
     """Read it back. Raises PyinfraError, in one sentence, for a damaged one, another format, or none at all."""
     try:
-        parts = bundle.read(Path(directory))
-        missing = [name for name in _PARTS if not isinstance(parts.get(name), dict)]
-        if missing:
-            raise bundle.BundleError(f"{directory}: is damaged: it holds no {' and no '.join(missing)}")
-        run = parts["run"]
-        if not all(isinstance(run.get(key), str) for key in ("started", "finished")):
-            raise bundle.BundleError(f"{directory}: is damaged: it does not say when it was recorded")
-        for node, read in parts["fleet"].items():
-            # A fact more than this dnsmend knows, or one less, is no damage: checks say what they miss.
-            if read is not None and not (isinstance(read, dict) and all(map(_is_reading, read.values()))):
-                raise bundle.BundleError(f"{directory}: is damaged: what was read of {node} is not understood")
+        return recorded(bundle.read(Path(directory)))
+    except _Damaged as error:
+        raise PyinfraError(f"the bundle cannot be replayed: {directory}: is damaged: {error}") from error
     except (bundle.BundleError, OSError) as error:
         raise PyinfraError(f"the bundle cannot be replayed: {error}") from error
+
+
+class _Damaged(PyinfraError):
+    """What a part lacks, or holds and must not."""
+
+
+def recorded(parts: dict[str, Any]) -> Recorded:
+    """The parts of a bundle as a recording: it comes from somebody else perhaps, and every value must be of its type.
+
+    Raises PyinfraError, in one sentence.
+    """
+    missing = [name for name in _PARTS if not isinstance(parts.get(name), dict)]
+    if missing:
+        raise _Damaged(f"it holds no {' and no '.join(missing)}")
+    for name, kind in (
+        ("run", _Run),
+        ("fleet", dict[str, dict[str, Reading[Any]] | None]),
+        ("results", dict[str, list[Result]]),
+        ("evidence", _Evidence),
+    ):
+        if problem := misfit(parts[name], kind, name):
+            raise _Damaged(_one_line(problem))
+    run = parts["run"]
+    for node, read in parts["fleet"].items():
+        # A fact more than this dnsmend knows, or one less, is no damage: checks say what they miss.
+        for section, reading in (read or {}).items():
+            if section in _SECTIONS and (problem := misfit(reading, _SECTIONS[section], f"{node}.{section}")):
+                raise _Damaged(f"what was read of {_one_line(node)} is not understood: {_one_line(problem)}")
+    for key, value in _named_addresses(parts["policy"]):
+        if not _is_address(value):
+            raise _Damaged(f"policy.{key} holds what is no address")
     return Recorded(
         run["started"],
         run["finished"],
@@ -97,6 +154,27 @@ def load(directory: str) -> Recorded:
     )
 
 
+_SECTIONS = get_type_hints(Snapshot)
+
+
+def _named_addresses(policy: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    vips = policy.get("dns_vips")
+    yield from (("dns_vips", vip) for vip in (vips if isinstance(vips, list) else [] if vips is None else [vips]))
+
+
+def _is_address(text: Any) -> bool:
+    try:
+        ip_address(text if isinstance(text, str) else "")
+    except ValueError:
+        return False
+    return True
+
+
+def _one_line(text: str) -> str:
+    """Names in a bundle may hold anything."""
+    return plain.line(text, 200)
+
+
 def _parts(recorded: Recorded) -> dict[str, Any]:
     return {
         "run": {"started": recorded.started, "finished": recorded.finished, "nodes": recorded.nodes},
@@ -105,10 +183,6 @@ def _parts(recorded: Recorded) -> dict[str, Any]:
         "policy": recorded.policy,
         "evidence": recorded.evidence,
     }
-
-
-def _is_reading(value: Any) -> bool:
-    return isinstance(value, dict) and set(Reading.__annotations__) <= set(value)
 
 
 def _hosts(recorded: Recorded) -> Iterator[str]:

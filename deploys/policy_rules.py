@@ -28,8 +28,13 @@ def _count(low: int, high: int) -> Rule:
 
 
 def _names(value: Any) -> str:
-    good = isinstance(value, list | tuple) and all(isinstance(name, str) and name for name in value)
+    good = isinstance(value, list | tuple) and all(map(_text, value))
     return "" if good else "must be a list of names"
+
+
+def _text(value: Any) -> bool:
+    """Text that can be seen: it goes into commands and files."""
+    return isinstance(value, str) and bool(value) and value.isprintable()
 
 
 def _interfaces(value: Any) -> str:
@@ -41,7 +46,9 @@ def _interfaces(value: Any) -> str:
 
 def _addresses(value: Any) -> str:
     try:
-        good = isinstance(value, list | tuple) and value and [ip_address(address) for address in value]
+        good = isinstance(value, list | tuple) and value and all(map(_text, value))
+        # With a scope ("%eth0") it would be an address on one machine only.
+        good = good and [ip_address(address) for address in value] and not any("%" in address for address in value)
     except ValueError:
         good = False
     return "" if good else "must be a list of IP addresses"
@@ -61,13 +68,14 @@ def _one_of(words: Sequence[str]) -> Rule:
 
 def _wave(value: Any) -> str:
     share = value[:-1] if isinstance(value, str) and value.endswith("%") else ""
-    if share.isdecimal() and 1 <= int(share) <= 100:
+    if re.fullmatch("[0-9]{1,3}", share) and 1 <= int(share) <= 100:
         return ""
     return "must be a whole number from 1, or a share from 1% to 100%" if _count(1, 100_000)(value) else ""
 
 
 def _name(value: Any) -> str:
-    return "" if isinstance(value, str) and 0 < len(value) < 254 and " " not in value else "must be a domain name"
+    good = isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_.-]{1,253}", value) and not value.startswith("-")
+    return "" if good else "must be a domain name"
 
 
 def _names_by_domain(value: Any) -> str:
@@ -96,7 +104,10 @@ def _rates(value: Any) -> str:
 
 
 def _folder(value: Any) -> str:
-    good = isinstance(value, str) and value and not (Path(value).exists() and not Path(value).is_dir())
+    try:
+        good = _text(value) and not (Path(value).exists() and not Path(value).is_dir())
+    except OSError:
+        good = False
     return "" if good else "must be the path of a folder"
 
 
@@ -106,7 +117,7 @@ def _switch(value: Any) -> str:
 
 def _word(value: Any) -> str:
     # A leading "-" would be an option of kubectl.
-    good = isinstance(value, str) and value and not value.startswith("-") and not any(map(str.isspace, value))
+    good = _text(value) and not value.startswith("-") and " " not in value
     return "" if good else "must be a name or a path without spaces"
 
 
@@ -122,7 +133,7 @@ def _absolute(value: Any) -> str:
 
 
 def _settings(value: Any) -> str:
-    good = isinstance(value, dict) and all(isinstance(word, str) and word for pair in value.items() for word in pair)
+    good = isinstance(value, dict) and all(_text(word) for pair in value.items() for word in pair)
     if good and all(re.fullmatch(r"[a-z0-9_]+(\.[a-z0-9_]+)+", name) for name in value):
         return ""
     return "must be a value for each name of a kernel setting, both in quotes: {'net.ipv4.ip_forward': '1'}"
@@ -130,6 +141,7 @@ def _settings(value: Any) -> str:
 
 #: What each key may hold: "" for a good value, else what it must be.
 RULES: dict[str, Rule] = {
+    "node_deadline": _count(5, 600),
     "dns_vips": _or_none(_addresses),
     "probe_name": _name,
     "probe_names": _names_by_domain,

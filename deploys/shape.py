@@ -31,7 +31,8 @@ def misfit(value: Any, kind: Any, place: str = "") -> str:
     origin, given = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         found = [misfit(value, one, place) for one in given]
-        return "" if "" in found else min(found, key=len)
+        # What is wrong deep inside says more than that it is not None.
+        return "" if "" in found else max(found, key=len)
     if origin is Literal:
         return (
             "" if any(value == one and type(value) is type(one) for one in given) else _not(place, "one of its words")

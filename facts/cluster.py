@@ -142,7 +142,13 @@ def _understood(read: Callable[[Any], T], answer: Any) -> T:
     try:
         return read(answer)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise KubectlError(f"the API server's answer is not understood: {error!r}") from error
+        raise KubectlError(f"the API server's answer is not understood: {error!r:.200}") from error
+
+
+def _word(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"no text: {value!r:.60}")
+    return value
 
 
 def _services(answer: Any) -> list[DnsService]:
@@ -154,7 +160,7 @@ def _services(answer: Any) -> list[DnsService]:
         ports = {port.get("name", "") for port in each["spec"].get("ports") or () if port["port"] == 53}
         if not ports:
             continue
-        name = each["metadata"]["name"]
+        name = _word(each["metadata"]["name"])
         mine = [one for one in slices if (one["metadata"].get("labels") or {}).get(_SERVICE) == name]
         found.append(
             {
@@ -177,7 +183,7 @@ def _endpoints(one: Mapping[str, Any], names: set[str]) -> list[Endpoint]:
     numbers = sorted({port["port"] for port in one.get("ports") or () if (port.get("name") or "") in names})
     found: list[Endpoint] = []
     for each in one.get("endpoints") or ():
-        node = each.get("nodeName") or (each.get("topology") or {}).get(_HOSTNAME, "")
+        node = _word(each.get("nodeName") or (each.get("topology") or {}).get(_HOSTNAME, ""))
         ready = (each.get("conditions") or {}).get("ready") is not False
         found += [
             {"to": _end(address, number), "node": node, "ready": ready}
@@ -189,7 +195,7 @@ def _endpoints(one: Mapping[str, Any], names: set[str]) -> list[Endpoint]:
 
 
 def _end(address: str, port: int) -> str:
-    plain = ip_address(address)
+    plain, port = ip_address(address), int(port)
     return f"[{plain}]:{port}" if plain.version == 6 else f"{plain}:{port}"
 
 
@@ -201,12 +207,14 @@ def _node(each: Mapping[str, Any]) -> Node:
     said = each.get("status", {}).get("addresses") or ()
     metadata = each["metadata"]
     return {
-        "name": metadata["name"],
+        "name": _word(metadata["name"]),
         "addresses": [str(ip_address(one["address"])) for one in said if one["type"] in ("InternalIP", "ExternalIP")],
-        "hostnames": [one["address"] for one in said if one["type"] in ("Hostname", "InternalDNS", "ExternalDNS")],
+        "hostnames": [
+            _word(one["address"]) for one in said if one["type"] in ("Hostname", "InternalDNS", "ExternalDNS")
+        ],
         "schedulable": not each.get("spec", {}).get("unschedulable", False),
-        "cordoned_by": (metadata.get("annotations") or {}).get(CORDONED, ""),
-        "version": metadata["resourceVersion"],
+        "cordoned_by": _word((metadata.get("annotations") or {}).get(CORDONED, "")),
+        "version": _word(metadata["resourceVersion"]),
     }
 
 
@@ -222,10 +230,10 @@ def _pod(each: Mapping[str, Any]) -> Pod:
     ready = conditions.get("Ready", {}).get("status") == "True" and not deleted
     why = "is being deleted" if deleted else ""
     for one in [*waiting, *(c for c in conditions.values() if c["status"] == "False"), {"reason": status.get("phase")}]:
-        why = why or ": ".join(one[key] for key in ("reason", "message") if one.get(key))
+        why = why or ": ".join(_word(one[key]) for key in ("reason", "message") if one.get(key))
     return {
-        "name": each["metadata"]["name"],
-        "node": each.get("spec", {}).get("nodeName", ""),
+        "name": _word(each["metadata"]["name"]),
+        "node": _word(each.get("spec", {}).get("nodeName", "")),
         "ready": ready,
         "why": "" if ready else why,
     }

@@ -10,6 +10,7 @@ from typing import TypedDict
 
 from typing_extensions import override
 
+from facts.addresses import address_text
 from facts.reading import NodeFact
 
 
@@ -163,8 +164,8 @@ fi | awk '
                 {
                     "family": {"ipv4": 4, "ipv6": 6}[family],
                     "protocol": protocol,
-                    "destination": asked,
-                    "reply_source": answering,
+                    "destination": address_text(asked),
+                    "reply_source": address_text(answering),
                     "flows": int(flows),
                     "unreplied": int(unreplied),
                     "longest": int(longest),

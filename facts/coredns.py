@@ -45,14 +45,19 @@ class CoreDnsProcesses(NodeFact[list[CoreDns]]):
         }
     """
 
+    # Anybody can give a process this name, and arguments that name a file which only root may read: of people's
+    # processes only those in a container are looked at, which has its own files.
     # An absolute link below /proc/PID/root would lead into the node's own files: it is put below it again. A folder on
     # the way may be one too: so nothing leaves the node but what a Corefile has to say of upstreams.
     script = rf"""
 [ "$(id -u)" = 0 ] || {{ echo "only root sees the files of others" >&2; exit 77; }}
 cd /proc || exit 1
+own=$(stat -L -c %d:%i /)
 grep -lx coredns [0-9]*/comm 2>/dev/null | head -n {MOST} | while read -r comm; do
     pid=${{comm%/comm}}
     netns=$(readlink "$pid/ns/net") || continue
+    user=$(sed -n 's/^Uid:[[:space:]]*\([0-9]*\).*/\1/p' "$pid/status")
+    [ "${{user:-0}}" -lt 1000 ] || [ "$(stat -L -c %d:%i "$pid/root/")" != "$own" ] || continue
     path=$(tr '\0' '\n' <"$pid/cmdline" | awk '
         wanted {{ print; exit }}
         /^--?conf=/ {{ sub(/^[^=]*=/, ""); print; exit }}

@@ -157,7 +157,7 @@ class CoreDnsLogs(NodeFact[list[LogGroup]]):
             if word != "group":
                 raise ValueError(f"unknown line {line!r}")
             times, first, last, since, spell = rest.split(" ")
-            text, example = (next(lines)[2:] for _ in range(2))
+            text, example = next(lines, "")[2:], next(lines, "")[2:]
             level, _, text = text[1:].partition("] ")
             found.append(
                 {

@@ -59,12 +59,17 @@ class Dnsmasq(TypedDict):
 
 
 # A node sends more than dnsmasq reads (every file of a conf-dir): which of them count, and in which order, is decided
-# by the parser. Bounded: 500 paths of 256 KiB at most.
+# by the parser. Bounded: 500 paths of 256 KiB at most. Anybody can give a process this name, a control group with
+# any name in a unit of their own, and arguments that name a file which only root may read: for people's processes no
+# file is read (dnsmasq runs as a system's user or as nobody), and a unit's name has a unit's letters (systemd.unit(5)).
 _SCRIPT = r"""
 [ "$(id -u)" = 0 ] || { echo "only root sees another user's network namespace" >&2; exit 77; }
-left=500 seen="|"
+left=500 seen="|" newline='
+'
 emit() {
     case "$seen" in *"|$1|"*) return ;; esac
+    # No line can hold such a name: what its beginning stands for is then known not to be known.
+    case "$1" in *"$newline"*) echo "large ${1%%"$newline"*}"; return ;; esac
     seen="$seen$1|" left=$((left - 1))
     [ $left -gt 0 ] || return
     if [ -d "$1" ]; then
@@ -72,7 +77,7 @@ emit() {
         ls -1A "$1" | head -n 500 | while IFS= read -r entry; do
             kind=other
             if [ -d "$1/$entry" ]; then kind=dir; elif [ -f "$1/$entry" ]; then kind=file
-            elif [ ! -e "$1/$entry" ]; then kind=dangling; fi
+            elif [ -L "$1/$entry" ]; then kind=dangling; elif [ ! -e "$1/$entry" ]; then kind=file; fi
             echo "entry $kind $entry"
         done
         for entry in "$1"/*; do [ -d "$entry" ] || emit "$entry"; done
@@ -93,9 +98,12 @@ for comm in $(grep -lx dnsmasq /proc/[0-9]*/comm 2>/dev/null); do
     dir=${comm%/comm}
     netns=$(readlink "$dir/ns/net") && set -- $(cat "$dir/stat" 2>/dev/null) && [ $# -gt 22 ] || continue
     unit=$(sed -n 's|.*/\([^/]*\.service\).*|\1|p' "$dir/cgroup" | head -n 1)
+    case $unit in *[!A-Za-z0-9:_.\\@-]*) unit= ;; esac
     echo "process $1 $4 ${22} $netns ${unit:--} $(base64 -w 0 "$dir/cmdline")"
     [ "$unit" != dnsmasq.service ] || running=yes
     [ "$netns" = "$home" ] || continue
+    user=$(sed -n 's/^Uid:[[:space:]]*\([0-9]*\).*/\1/p' "$dir/status")
+    [ "${user:-0}" -lt 1000 ] || [ "$user" = 65534 ] || continue
     IFS='
 '
     set -f

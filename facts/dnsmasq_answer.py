@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Literal, TypedDict, cast
 
 from facts.dnsmasq_options import ConfigFile, Entry
+
+#: systemd.unit(5). It becomes part of commands.
+UNIT_NAME = re.compile(r"[A-Za-z0-9:_.\\@-]{1,256}")
 
 
 class Owner(TypedDict):
@@ -47,7 +51,7 @@ class Answer:
         self.version = ""
         self.nonlocal_bind = False
         path = ""
-        contents: dict[str, bytes] = {}
+        contents: dict[str, list[bytes]] = {}
         for line in output:
             kind, _, rest = line.partition(" ")
             if kind in ("missing", "unreadable", "large", "dir"):
@@ -58,16 +62,18 @@ class Answer:
                 self._add(path, "file")
                 self.files[path]["identity"] = identity
                 self.owners[path] = {"mode": mode, "uid": int(uid), "gid": int(gid), "changed": int(changed)}
-                contents[path] = b""
+                contents[path] = []
             elif kind == "entry":
                 leads_to, name = rest.split(" ", 1)
+                if leads_to not in ("file", "dir", "dangling", "other"):
+                    raise ValueError(f"no kind of file: {leads_to!r}")
                 self.files[path]["entries"].append(cast(Entry, {"name": name, "kind": leads_to}))
             elif " " not in line and path in contents:
-                contents[path] += base64.b64decode(line)
+                contents[path].append(base64.b64decode(line))
             else:
                 self._other(kind, rest)
         for path, content in contents.items():
-            self.files[path]["content"] = content.decode("utf-8", "surrogateescape")
+            self.files[path]["content"] = b"".join(content).decode("utf-8", "surrogateescape")
 
     def _add(self, path: str, kind: Literal["file", "dir", "missing", "unreadable", "large"]) -> None:
         self.files[path] = {"path": path, "kind": kind, "content": "", "entries": []}
@@ -75,6 +81,8 @@ class Answer:
     def _other(self, kind: str, rest: str) -> None:
         if kind == "process":
             pid, parent, ticks, netns, unit, argv = rest.split(" ")
+            if not UNIT_NAME.fullmatch(unit):
+                raise ValueError(f"no name of a unit: {unit!r}")
             self.processes.append(
                 {
                     "pid": int(pid),

@@ -25,7 +25,7 @@ def assignments(defaults: str) -> dict[str, str]:
         if not match or "$" in match[2] or "`" in match[2]:
             raise ValueError(f"{DEFAULTS}:{number}: only a shell can tell what this line does: {line.strip()}")
         try:
-            values[match[1]] = "".join(shlex.split(match[2], comments=True)[:1])
+            values[match[1]] = "".join(shlex.split(match[2][:65_536], comments=True)[:1])
         except ValueError as error:
             raise ValueError(f"{DEFAULTS}:{number}: {error}: {line.strip()}") from error
     return values

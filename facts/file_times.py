@@ -52,7 +52,7 @@ class ConfigurationTimes(NodeFact[list[FileTimes]]):
         SINCE
         + rf"""
 stat -c '%Y %Z %F/%n' -- {" ".join(FILES)} 2>/dev/null |
-    awk -v since="$since" '$1 >= since || $2 >= since' | sort -n -k 2 | tail -n {MOST}
+    awk -v since="$since" '$1 $2 ~ /^[0-9]+$/ && ($1 >= since || $2 >= since)' | sort -n -k 2 | tail -n {MOST}
 """
     )
 

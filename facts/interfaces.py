@@ -6,6 +6,7 @@ from typing import Any, Literal, TypedDict
 
 from typing_extensions import override
 
+from facts.addresses import address_text
 from facts.iproute import SHOW, objects
 from facts.reading import NodeFact
 
@@ -83,7 +84,8 @@ def _interface(link: dict[str, Any], indexes: dict[str, int]) -> Interface:
     peer: int | None = None
     if kind == "veth":
         # The other end is given by name when it is in the same namespace, otherwise by its index over there.
-        peer = indexes.get(str(link.get("link", "")), link.get("link_index"))
+        over_there = link.get("link_index")
+        peer = indexes.get(str(link.get("link", "")), None if over_there is None else int(over_there))
     return {
         "name": str(link["ifname"]),
         "index": int(link["ifindex"]),
@@ -105,7 +107,7 @@ def _state(flags: list[str]) -> Literal["up", "no carrier", "down"]:
 def _address(entry: dict[str, Any], interface: str) -> Address:
     return {
         "family": 6 if entry["family"] == "inet6" else 4,
-        "address": str(entry["local"]),
+        "address": address_text(str(entry["local"])),
         "prefix": int(entry["prefixlen"]),
         "label": str(entry.get("label", interface)),
         "scope": str(entry["scope"]),

@@ -110,7 +110,9 @@ def read_save(lines: list[str]) -> list[Service]:
             service["options"] = [word for word in words[3:] if word not in ("-s", service["scheduler"])]
             services.append(service)
         elif words[0] == "-a":
-            forward = next(_FORWARD[word] for word in words[5:] if word in _FORWARD)
+            forward = next((_FORWARD[word] for word in words[5:] if word in _FORWARD), None)
+            if forward is None:
+                raise ValueError(f"no way of forwarding in {line!r}")
             services[-1]["servers"].append(_server(words[words.index("-r") + 1], forward, words[words.index("-w") + 1]))
         else:
             raise ValueError(f"no line of ipvsadm -Sn: {line!r}")

@@ -8,6 +8,8 @@ from facts.kube_proxy_answer import Proxy, read_proxy
 from facts.reading import NodeFact
 
 # Processes of other network namespaces (a node in a container, on the machine that is read) are not this node's.
+# Anybody can give a process one of these names, and arguments that name a file which only root may read: only root's
+# count, as whom all of them run.
 # A configuration in a container is read below /proc/PID/root, where a relative link (a ConfigMap's ..data) holds.
 _SCRIPT = r"""
 [ "$(id -u)" = 0 ] || { echo "only root sees another user's network namespace" >&2; exit 77; }
@@ -37,6 +39,7 @@ for comm in /proc/[0-9]*/comm; do
     esac
     dir=${comm%/comm}
     [ "$(readlink "$dir/ns/net")" = "$home" ] || continue
+    grep -q '^Uid:[[:space:]]*0[[:space:]]' "$dir/status" || continue
     found=${dir#/proc/}
     case $name in
         hyperkube) tr '\0' ' ' <"$dir/cmdline" | grep -q 'kube-\{0,1\}proxy' || continue ;;

@@ -155,7 +155,7 @@ def _form(name: str, unit: str, said: dict[str, list[str]]) -> Form:
 
 
 def _unit(groups: list[str]) -> str:
-    units = re.findall(r"/([^/\s]+\.service)(?:/|$)", "\n".join(groups), re.MULTILINE)
+    units = re.findall(r"/([A-Za-z0-9:_.\\@-]+\.service)(?:/|$)", "\n".join(groups), re.MULTILINE)
     return units[-1] if units and "kubepods" not in "\n".join(groups) else ""
 
 
@@ -184,22 +184,50 @@ def _config(told: list[str], argv: list[str]) -> Config:
             _from_file(config, told[0].partition(" ")[2])
         else:
             _from_flags(config, argv)
-    except (yaml.YAMLError, ValueError, AttributeError) as error:
-        config["error"] = " ".join(str(error).split())
+    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
+        config["error"] = " ".join(str(error).split())[:300]
     return config
 
 
 def _from_file(config: Config, content: str) -> None:
     if not content:
         raise ValueError("the file cannot be read")
-    read: dict[str, Any] = yaml.safe_load(base64.b64decode(content)) or {}
-    config["mode"] = str(read.get("mode") or "")
+    read: dict[str, Any] = _Plain(base64.b64decode(content)[:MOST_BYTES]).get_single_data() or {}
+    config["mode"] = _word(read.get("mode"))
     own: dict[str, Any] = read.get(config["mode"] or "iptables") or {}
     ipvs: dict[str, Any] = read.get("ipvs") or {}
-    config["scheduler"] = str(ipvs.get("scheduler") or "")
-    config["strict_arp"] = bool(ipvs.get("strictARP"))
-    config["sync_period"] = _seconds(str(own.get("syncPeriod") or ""))
-    config["min_sync_period"] = _seconds(str(own.get("minSyncPeriod") or ""))
+    config["scheduler"] = _word(ipvs.get("scheduler"))
+    config["strict_arp"] = ipvs.get("strictARP") is True
+    config["sync_period"] = _seconds(_word(own.get("syncPeriod")))
+    config["min_sync_period"] = _seconds(_word(own.get("minSyncPeriod")))
+
+
+#: Bytes of the file, and brackets in brackets, that are read.
+MOST_BYTES = 65_536
+DEEPEST = 50
+
+
+class _Plain(yaml.SafeLoader):
+    """Safe YAML without aliases, which a few lines can make endless, and not deep: what kubeadm and others write."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise ValueError("an alias (*) is not read")
+        return super().compose_node(parent, index)
+
+    def fetch_flow_collection_start(self, token: Any) -> None:
+        if self.flow_level >= DEEPEST:
+            raise ValueError("brackets too deep to be read")
+        super().fetch_flow_collection_start(token)
+
+
+def _word(value: Any) -> str:
+    """What YAML makes of one word; "" for nothing. Raises ValueError for anything else."""
+    if value is None or value is False:
+        return ""
+    if not isinstance(value, str | int | float):
+        raise ValueError("a list or a mapping where a word belongs")
+    return str(value)
 
 
 def _from_flags(config: Config, argv: list[str]) -> None:
@@ -218,7 +246,7 @@ def _seconds(duration: str) -> float:
     """Go's notation: "1m30s", "500ms"; 0 for nothing. Raises ValueError for anything else."""
     if duration in ("", "0"):
         return 0.0
-    parts = re.findall(r"(\d+(?:\.\d+)?)(h|ms|us|ns|m|s)", duration)
+    parts = re.findall(r"(\d{1,9}(?:\.\d{1,9})?)(h|ms|us|ns|m|s)", duration)
     if "".join(number + unit for number, unit in parts) != duration:
         raise ValueError(f"no duration: {duration!r}")
     return sum(float(number) * _UNITS_OF_TIME[unit] for number, unit in parts)

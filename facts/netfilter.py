@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import gzip
+import io
 import re
+import zlib
 from typing import Literal, TypedDict, get_args
 
 from pyinfra.api.exceptions import FactValueError
@@ -209,7 +211,7 @@ echo "$pack"
         if not output or not output[0]:
             return ""
         packed = base64.b64decode("".join(output[1:]))
-        whole = (gzip.decompress(packed) if output[0] == "gzip" else packed).decode("utf-8", "surrogateescape")
+        whole = (self._unpacked(packed) if output[0] == "gzip" else packed).decode("utf-8", "surrogateescape")
         text, _, code = whole.rpartition("@code ")
         if not code.strip().isdigit():
             raise ValueError(f"the save is larger than {self.most} bytes")
@@ -218,6 +220,14 @@ echo "$pack"
         if text.count("\n*") + text.startswith("*") != text.count("\nCOMMIT"):
             raise ValueError("a table without its COMMIT")
         return text
+
+    def _unpacked(self, packed: bytes) -> bytes:
+        """What gzip has packed, as far as it may be long: a few bytes can stand for gigabytes."""
+        try:
+            with gzip.open(io.BytesIO(packed)) as stream:
+                return stream.read(self.most + 100)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"the save cannot be unpacked: {error}") from error
 
 
 def _ruleset(lines: list[str]) -> Ruleset:

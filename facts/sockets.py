@@ -7,6 +7,7 @@ from typing import Literal, TypedDict
 
 from typing_extensions import override
 
+from facts.addresses import address_text
 from facts.reading import NodeFact
 
 
@@ -90,7 +91,7 @@ def _socket(line: str, device_known: bool, owners_known: bool) -> Socket:
             owners.append(owner)
     return {
         "protocol": "udp" if protocol == "udp" else "tcp",
-        "address": address.strip("[]"),
+        "address": address if address == "*" else address_text(address.strip("[]")),
         "interface": interface if interface or device_known else None,
         "port": int(port),
         "process": owners[0]["process"] if owners else "",

@@ -9,6 +9,8 @@ from typing_extensions import override
 
 from facts.reading import NodeFact
 
+_LONGEST = 1000
+
 
 class SystemState(TypedDict):
     """A node's identity.
@@ -83,7 +85,8 @@ fi
             word, _, rest = line.partition(" ")
             if word == "os":
                 key, _, value = rest.partition("=")
-                release[key] = " ".join(shlex.split(value))
+                # shlex takes time with the square of the length; os-release(5) has short values.
+                release[key] = " ".join(shlex.split(value[:_LONGEST]))
             else:
                 said[word] = rest
         return {

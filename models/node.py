@@ -183,7 +183,11 @@ def _neighbours(
 ) -> Iterable[tuple[str, str, str]]:
     """Other nodes in the address's subnet, or any neighbour there; then pods of other nodes, by the route to them."""
     owner = node.owner(ip_address(vip))
-    others = {other: snapshot for other, snapshot in islice(fleet.items(), _LOOKED_AT) if snapshot and other != name}
+    names = list(fleet)
+    # Those around it in the inventory: the likeliest to share its LAN, and then they are found at once.
+    first = max(0, min(names.index(name) - _LOOKED_AT // 2, len(names) - _LOOKED_AT))
+    around = names[first : first + _LOOKED_AT]
+    others = {other: snapshot for other in around if other != name and (snapshot := fleet[other])}
     networks = [
         address.ip.network
         for address in node.addresses

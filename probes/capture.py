@@ -73,7 +73,7 @@ class Answered(TypedDict):
     missing: str
 
 
-_SCRIPT = r"""
+SCRIPT = r"""
 export LC_ALL=C PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 printf '\n@capture points %s\n' @POINTS@
 exec 4>&1
@@ -82,13 +82,13 @@ for tool in timeout base64 nsenter; do
 done
 python3=
 if ! command -v tcpdump >/dev/null 2>&1; then
-    python3 -IS -c 'import socket; socket.AF_PACKET' 2>/dev/null || { echo "@capture missing tcpdump"; exit 0; }
+    python3 -IBS -c 'import socket; socket.AF_PACKET' 2>/dev/null || { echo "@capture missing tcpdump"; exit 0; }
     python3=yes
 fi
 capture() {
     number=$1 netns=$2 inode=$3 interface=$4 filter=$5
     if [ -n "$python3" ]; then
-        set -- python3 -IS -c @SNIFF@ "$interface" @PACKETS@ @SNAP@ "$6" @NAMES@ @PORTS@
+        set -- python3 -IBS -c @SNIFF@ "$interface" @PACKETS@ @SNAP@ "$6" @NAMES@ @PORTS@
     else
         set -- tcpdump -i "$interface" -p -n -U --immediate-mode -s @SNAP@ -c @PACKETS@ -w - "$filter"
     fi
@@ -138,6 +138,15 @@ stop() {
 echo @capture end
 """
 
+#: What stands in the script's places whatever is captured.
+FIXED = {
+    "SNAP": str(SNAP),
+    "PACKETS": str(PACKETS),
+    "BYTES": str(BYTES),
+    "LATE": str(_LATE),
+    "SNIFF": quote(Path(sniff.__file__).read_text(encoding="utf-8")),
+}
+
 
 def script(points: Sequence[Point], probes: Sequence[Probe], ports: Iterable[int] = ()) -> str:
     """The script. It ends with 0 whatever the node lacks. Raises ValueError for what cannot be captured or asked.
@@ -155,21 +164,16 @@ def script(points: Sequence[Point], probes: Sequence[Probe], ports: Iterable[int
         for number, point in enumerate(points)
     ]
     names = sorted({(dns.name.from_text(probe["name"]).to_wire() or b"").hex() for probe in questions})
-    texts = {
+    texts = FIXED | {
         "POINTS": quote(json.dumps(list(points), separators=(",", ":"))),
-        "SNAP": str(SNAP),
-        "PACKETS": str(PACKETS),
-        "BYTES": str(BYTES),
         "SECONDS": str(min(MOST_SECONDS, time_limit(questions, len(questions)) + 5)),
         "COUNT": str(len(points)),
-        "LATE": str(_LATE),
         "ASK": quote(asking),
         "STARTS": "\n".join(starts),
-        "SNIFF": quote(Path(sniff.__file__).read_text(encoding="utf-8")),
         "NAMES": ",".join(names),
         "PORTS": ",".join(map(str, every)),
     }
-    return re.sub(r"@([A-Z0-9]+)@", lambda match: texts[match[1]], _SCRIPT).strip()
+    return re.sub(r"@([A-Z0-9]+)@", lambda match: texts[match[1]], SCRIPT).strip()
 
 
 class Captured(FactBase[Answered]):
@@ -187,17 +191,26 @@ class Captured(FactBase[Answered]):
          "results": [...], "missing": ""}
     """
 
+    at: Sequence[Point] | None = None
+    asked: Sequence[Probe] | None = None
+
     def command(self, points: Sequence[Point], probes: Sequence[Probe], ports: Sequence[int] = ()) -> str:
+        self.at, self.asked = points, probes
         return script(points, probes, ports)
 
     @override
     def process(self, output: Iterable[str]) -> Answered:
-        return captured(output)
+        return captured(output, self.at, self.asked)
 
 
-def captured(output: Iterable[str]) -> Answered:
-    """What the script printed. Raises FactProcessError where it is something else."""
-    points: list[Point] | None = None
+def captured(
+    output: Iterable[str], at: Sequence[Point] | None = None, asked: Sequence[Probe] | None = None
+) -> Answered:
+    """What the script printed. Raises FactProcessError where it is something else.
+
+    + at, asked: where was captured, and what was asked; the node's own word is taken where they are not given
+    """
+    points: Sequence[Point] | None = None
     data: dict[int, list[str]] = defaultdict(list)
     said: dict[int, list[str]] = defaultdict(list)
     missing = ""
@@ -208,14 +221,15 @@ def captured(output: Iterable[str]) -> Answered:
         _, word, rest = line.split(" ", 2) if line.count(" ") > 1 else (*line.split(" "), "")
         number, _, text = rest.partition(" ")
         if word == "points" and points is None:
-            points = json.loads(rest)
+            points = json.loads(rest) if at is None else at
         elif word == "missing":
             missing = rest
-        elif word in ("data", "said") and number.isdecimal():
+        elif word in ("data", "said") and number.isdecimal() and len(number) < 4:
             (data if word == "data" else said)[int(number)].append(re.sub(r"[^ -~]", "?", text.strip()))
     if points is None:
         raise FactProcessError("the node printed something else than the captures' output")
-    probes = probes_of(lines)
+    told = probes_of(lines)
+    probes = told if told is None or asked is None else asked
     return {
         "captures": [_capture(point, data[number], said[number]) for number, point in enumerate(points)],
         "results": read(probes, lines) if probes else [],
@@ -227,7 +241,7 @@ def _capture(point: Point, data: Sequence[str], said: Sequence[str]) -> Capture:
     counts = {
         match[2]: int(match[1])
         for text in said
-        if (match := re.match(r"(\d+) packets? (captured|received by filter|dropped by kernel)", text))
+        if (match := re.match(r"(\d{1,12}) packets? (captured|received by filter|dropped by kernel)", text))
     }
     try:
         pcap = base64.b64decode("".join(data), validate=True)[:BYTES]

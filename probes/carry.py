@@ -43,7 +43,7 @@ export LC_ALL=C
 unset BASH_ENV ENV
 printf '\n@dns probes %s\n' @PROBES@
 carrier=none
-if python3 -IS -c 'import selectors, socket' 2>/dev/null; then carrier=python3
+if python3 -IBS -c 'import selectors, socket' 2>/dev/null; then carrier=python3
 elif bash -c ': 3<>/dev/udp/127.0.0.1/9' 2>/dev/null; then carrier=bash
 elif command -v dig >/dev/null 2>&1; then carrier=dig
 fi
@@ -61,7 +61,7 @@ ask() {
   shift 4
   case $carrier in
     bash) within "$source" "$netns" "$local" "$limit" bash -c @BASH@ bash "$@" ;;
-    python3) within "$source" "$netns" "$local" "$limit" python3 -IS -c @PYTHON3@ "$@" ;;
+    python3) within "$source" "$netns" "$local" "$limit" python3 -IBS -c @PYTHON3@ "$@" ;;
     dig) within "$source" "$netns" "$local" "$limit" sh -c @DIG@ sh "$@" ;;
   esac
 }
@@ -118,6 +118,17 @@ def time_limit(probes: Sequence[Probe], in_flight: int) -> int:
     batches = ceil(sum(probe["tries"] for probe in probes) / in_flight)
     slowest = ceil(max(probe["deadline_s"] for probe in probes))
     return (batches + 1) * (slowest + 2) + ceil(max(probe["tries"] for probe in probes) * 0.02) + 3
+
+
+def longest(probes: Sequence[Probe]) -> int:
+    """Seconds in which the script is over, whatever answers: its parts run side by side."""
+    sources = grouped(probes)
+    share = max(4, IN_FLIGHT // max(1, len(sources)))
+    limits = [ping.overall_s(probe) + 2 for probe in probes if probe["protocol"] == "icmp"]
+    for source in sources:
+        questions = [probe for probe in probes if probe["source"] == source and probe["protocol"] != "icmp"]
+        limits += [time_limit(questions, share)] if questions else []
+    return max(limits, default=0)
 
 
 def _row(index: int, probe: Probe, first: int) -> str:

@@ -24,7 +24,7 @@ def sent(result: Result) -> int:
 
 def received(result: Result) -> int:
     """Tries that were answered."""
-    return sum(attempt["outcome"] == "answered" for attempt in result["tries"])
+    return [attempt["outcome"] for attempt in result["tries"]].count("answered")
 
 
 def lost(result: Result) -> int:
@@ -34,7 +34,7 @@ def lost(result: Result) -> int:
 
 def unknown(result: Result) -> int:
     """Tries that could not be sent."""
-    return sum(attempt["outcome"] == "not sent" for attempt in result["tries"])
+    return [attempt["outcome"] for attempt in result["tries"]].count("not sent")
 
 
 def rtt(result: Result) -> Rtt | None:

@@ -20,8 +20,11 @@ export HOME=/nonexistent
 ask() {
   [ "$2" = tcp ] && over=+tcp || over=+notcp
   timeout -k 1 $(($6 / 1000000 + 3)) dig "@$3" -p "$4" -u +tries=1 "+time=$((($6 + 999999) / 1000000))" $over \
-    +ignore +noedns +nosearch -t "${10}" -c "${11}" -q "$9" 2>&1 |
-    while IFS= read -r line; do printf "@dns dig %s %s %s\n" "$1" "$round" "$line"; done
+    +ignore +noedns +nosearch -t "${10}" -c "${11}" -q "$9" 2>&1 | {
+    # Of a message that it cannot read, dig prints every byte.
+    left=200
+    while [ $((left -= 1)) -ge 0 ] && IFS= read -r line; do printf "@dns dig %s %s %s\n" "$1" "$round" "$line"; done
+  }
 }
 while [ $more = 1 ]; do
   more=0
@@ -41,7 +44,12 @@ wait
 
 _HEADINGS = ("dig 9", "global options", "server found")
 _STATUS = re.compile(r"^;; ->>HEADER<<- .*\bstatus: (\w+)")
-_TIME = re.compile(r"^;; Query time: (\d+) (usec|msec)")
+_TIME = re.compile(r"^;; Query time: (\d{1,12}) (usec|msec)")
+_FLAGS = re.compile(r"^;; flags: (?P<flags>[a-z ]*); QUERY: (?P<asked>\d+),")
+#: dig prints these, and then what it makes of the message all the same.
+_MALFORMED = ("Got bad packet", "malformed message", "response not set", "short (< header size)")
+#: A server that cannot read a question answers without one (RFC 1035, 4.1.1).
+_UNREAD = ("FORMERR", "SERVFAIL", "NOTIMP", "REFUSED")
 _RECORD = re.compile(r"^[^;\s]\S*\s+\d+\s+\S+\s+\S+\s+(?P<rdata>.+)$")
 
 
@@ -51,9 +59,15 @@ def attempt(probe: Probe, lines: Sequence[str]) -> Try:
     rtt_ms: float | None = None
     answers: list[str] = []
     section = ""
+    odd = next((line.lstrip("; ") for line in lines if any(words in line for words in _MALFORMED)), "")
     for line in lines:
         if match := _STATUS.match(line):
             rcode = match[1]
+        elif match := _FLAGS.match(line):
+            if "qr" not in match["flags"].split():
+                odd = odd or "a question in the place of an answer"
+            elif match["asked"] != "1" and rcode not in _UNREAD:
+                odd = odd or "not the answer to this question but to nothing"
         elif match := _TIME.match(line):
             rtt_ms = int(match[1]) / (1000 if match[2] == "usec" else 1)
         elif line.startswith(";; ") and line.endswith(" SECTION:"):
@@ -61,6 +75,11 @@ def attempt(probe: Probe, lines: Sequence[str]) -> Try:
         elif section == ";; ANSWER SECTION:" and (match := _RECORD.match(line)):
             answers.append(match["rdata"])
     complaint = next((line.lstrip("; ") for line in lines if _complains(line)), "")
+    if not odd and rcode is None:
+        # dig goes on waiting after an answer with another id or question.
+        odd = next((line.lstrip("; ") for line in lines if "mismatch" in line), "")
+    if odd:
+        return {"outcome": "bad answer", "rtt_ms": None, "rcode": None, "answers": [], "detail": odd[:200]}
     if rcode is None or rtt_ms is None:
         return {
             "outcome": outcome_of(complaint, probe["protocol"]),

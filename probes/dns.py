@@ -35,16 +35,20 @@ class Answers(FactBase[list[Result]]):
         }
     """
 
+    asked: Sequence[Probe] | None = None
+
     @staticmethod
     def default() -> list[Result]:
         return []
 
     def command(self, probes: str | Sequence[Probe]) -> str:
-        return carry(json.loads(probes) if isinstance(probes, str) else probes)
+        self.asked = json.loads(probes) if isinstance(probes, str) else probes
+        return carry(self.asked)
 
     def process(self, output: Iterable[str]) -> list[Result]:
         lines = list(output)
-        probes = probes_of(lines)
-        if probes is None:
+        told = probes_of(lines)
+        if told is None:
             raise FactProcessError("the node printed something else than the probes' output")
-        return read(probes, lines)
+        # What was asked is known here: a node that tells of other questions answers none of these.
+        return read(told if self.asked is None else self.asked, lines)

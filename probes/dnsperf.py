@@ -24,10 +24,10 @@ yes "$6 $7" | head -n "$8" | dnsperf -s "$1" -p "$2" -Q "$3" -l "$4" -t "$5" -n 
 echo @blast end
 """
 
-_ANSWER = re.compile(r"^@blast answer ([A-Z0-9]+) (\d+\.\d+)$")
-_FIGURE = re.compile(r"^@blast dnsperf (Queries sent|Queries completed|Queries lost|Queries interrupted): +(\d+)")
-_TIME = re.compile(r"^@blast dnsperf Run time \(s\): +(\d+\.\d+)$")
-_CODES = re.compile(r"([A-Z0-9]+) (\d+) \(")
+_ANSWER = re.compile(r"^@blast answer ([A-Z0-9]+) (\d{1,9}\.\d{1,9})$")
+_FIGURE = re.compile(r"^@blast dnsperf (Queries sent|Queries completed|Queries lost|Queries interrupted): +(\d{1,12})")
+_TIME = re.compile(r"^@blast dnsperf Run time \(s\): +(\d{1,9}\.\d{1,9})$")
+_CODES = re.compile(r"([A-Z0-9]{1,20}) (\d{1,12}) \(")
 
 
 class Said(NamedTuple):

@@ -9,14 +9,13 @@ from pyinfra.api.facts import get_fact
 from pyinfra.api.host import Host
 
 from facts.parallel import each
+from facts.snapshot import deadline
 from probes.carry import longest
 from probes.dns import Answers
 from probes.probe import Probe, Result
 
-#: Seconds that one node's probes may take altogether, over SSH, and those above what they need at most where nothing
-#: is answered: a node that says nothing for as long holds up the others.
+#: Seconds that one node's probes may take altogether, over SSH.
 TIMEOUT = 180
-SLACK = 15
 
 
 def answers(questions: Mapping[Host, Sequence[Probe]]) -> dict[str, list[Result]]:
@@ -27,12 +26,13 @@ def answers(questions: Mapping[Host, Sequence[Probe]]) -> dict[str, list[Result]
 
 
 def _ask(host: Host, probes: Sequence[Probe]) -> list[Result]:
+    # A node that says nothing for longer than its questions can take, and no answer comes, holds up all others.
     try:
         results = get_fact(
             host.state,
             host,
             Answers,
-            kwargs={"probes": list(probes), "_timeout": min(TIMEOUT, longest(probes) + SLACK)},
+            kwargs={"probes": list(probes), "_timeout": min(TIMEOUT, longest(probes) + deadline(host))},
             apply_failed_hosts=False,
         )
     except Exception as error:

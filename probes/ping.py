@@ -19,10 +19,10 @@ SCRIPT = r"""
 """Arguments: the probe's number, destination, count, seconds to wait for the last reply, seconds overall.
 SIGINT lets ping print what it has; a ping that is not there says so in its own section."""
 
-_REPLY = re.compile(r"^\d+ bytes from .*\b(?:icmp_)?seq=(\d+)\b.*\btime[=<]([\d.]+) ?ms")
-_ERROR = re.compile(r"^From \S+.* icmp_seq=(\d+) (.+)$")
+_REPLY = re.compile(r"^\d+ bytes from .*\b(?:icmp_)?seq=(\d{1,6})\b.*\btime[=<](\d{1,9}(?:\.\d{1,9})?) ?ms")
+_ERROR = re.compile(r"^From \S+.* icmp_seq=(\d{1,6}) (.+)$")
 _COMPLAINT = re.compile(r"^(?:ping|timeout|sh)\b.*: (?!Warning)")
-_SUMMARY = re.compile(r"^(\d+) packets transmitted")
+_SUMMARY = re.compile(r"^(\d{1,9}) packets transmitted")
 
 
 def wait_s(probe: Probe) -> int:

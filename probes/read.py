@@ -15,14 +15,18 @@ import dns.rcode
 from probes import dig, ping, wire
 from probes.carry import first_try, grouped
 from probes.errors import outcome_of
-from probes.probe import Outcome, Probe, Result, Try
+from probes.probe import Outcome, Probe, Result, Try, validate
 
-_TRY = re.compile(r"^@dns try (\d+) (\d+) (-?\d+) (answer|timeout|closed|error) ?(.*)$")
-_DATA = re.compile(r"^@dns data (\d+) (\d+) ((?:[0-9a-f]{2})+)$")
-_DIG = re.compile(r"^@dns dig (\d+) (\d+) (.*)$")
-_PING = re.compile(r"^@dns ping (\d+) (.*)$")
-_SOURCE = re.compile(r"^@dns (carrier|stderr) (\d+) (.*)$")
+_N = r"(\d{1,6})"
+_TRY = re.compile(rf"^@dns try {_N} {_N} (-?\d{{1,12}}) (answer|timeout|closed|error) ?(.*)$")
+_DATA = re.compile(rf"^@dns data {_N} {_N} ((?:[0-9a-f]{{2}})+)$")
+_DIG = re.compile(rf"^@dns dig {_N} {_N} (.*)$")
+_PING = re.compile(rf"^@dns ping {_N} (.*)$")
+_SOURCE = re.compile(rf"^@dns (carrier|stderr) {_N} (.*)$")
 _PROBES = "@dns probes "
+#: Characters of a line, and bytes of an answer, that are looked at: carriers print no more, a message holds no more.
+_LINE = 2000
+_LONGEST = 65_535
 
 _STATES: dict[str, Outcome] = {"timeout": "timeout", "closed": "closed"}
 
@@ -34,14 +38,14 @@ class _Records:
         self.carriers: dict[int, str] = {}
         self.complaints: dict[int, str] = {}
         self.tries: dict[tuple[int, int], tuple[int, str, str]] = {}
-        self.data: dict[tuple[int, int], str] = defaultdict(str)
+        self.data: dict[tuple[int, int], list[str]] = defaultdict(list)
         self.dig: dict[tuple[int, int], list[str]] = defaultdict(list)
         self.ping: dict[int, list[str]] = defaultdict(list)
-        for line in map(str.rstrip, lines):
+        for line in (line[:_LINE].rstrip() for line in lines):
             if match := _TRY.match(line):
                 self.tries[int(match[1]), int(match[2])] = (int(match[3]), match[4], match[5])
             elif match := _DATA.match(line):
-                self.data[int(match[1]), int(match[2])] += match[3]
+                self.data[int(match[1]), int(match[2])].append(match[3])
             elif match := _DIG.match(line):
                 self.dig[int(match[1]), int(match[2])].append(match[3])
             elif match := _PING.match(line):
@@ -57,7 +61,12 @@ def probes_of(lines: Iterable[str]) -> list[Probe] | None:
     """The probes that the output is about; None: it is not the output of `carry`'s script."""
     for line in lines:
         if line.startswith(_PROBES):
-            probes: list[Probe] = json.loads(line.removeprefix(_PROBES))
+            try:
+                probes: list[Probe] = json.loads(line.removeprefix(_PROBES))
+                for probe in probes:
+                    validate(probe)
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                return None
             return probes
     return None
 
@@ -69,6 +78,7 @@ def read(probes: Sequence[Probe], lines: Iterable[str]) -> list[Result]:
     """
     records = _Records(lines)
     sources = grouped(probes)
+    alike = _Alike()
     results: list[Result] = []
     for index, probe in enumerate(probes):
         number = sources.index(probe["source"])
@@ -84,19 +94,36 @@ def read(probes: Sequence[Probe], lines: Iterable[str]) -> list[Result]:
             carrier, missing = "", "the node has neither bash nor python3 nor dig"
         first = first_try(probes, index)
         numbers = range(probe["tries"])
-        tries = [_question(probe, (index, nth), first + nth, records, missing) for nth in numbers]
+        tries = [_question(probe, (index, nth), first + nth, records, missing, alike) for nth in numbers]
         results.append({"probe": probe, "carrier": carrier, "tries": tries})
     return results
 
 
-def _question(probe: Probe, key: tuple[int, int], number: int, records: _Records, missing: str) -> Try:
+class _Alike:
+    """Answers that differ in nothing but their id are read once: to read hundreds of each would take most of a run."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[str, str, str, str], Try] = {}
+
+    def answer(self, probe: Probe, number: int, message: str) -> Try:
+        """The answer in hex, as `_answer` reads it."""
+        identifier, rest = message[:4], message[4:]
+        if identifier != f"{wire.identifier(number):04x}":
+            return _answer(probe, number, bytes.fromhex(message))
+        key = (probe["name"], probe["rdtype"], probe["rdclass"], rest)
+        if key not in self.known:
+            self.known[key] = _answer(probe, number, bytes.fromhex(message))
+        return self.known[key].copy()
+
+
+def _question(probe: Probe, key: tuple[int, int], number: int, records: _Records, missing: str, alike: _Alike) -> Try:
     if key in records.dig:
         return _expected(probe, dig.attempt(probe, records.dig[key]))
     if key not in records.tries:
         return _try("not sent", missing)
     microseconds, state, text = records.tries[key]
     if state == "answer":
-        answered = _answer(probe, number, bytes.fromhex(records.data.get(key, "")))
+        answered = alike.answer(probe, number, "".join(records.data.get(key, ())))
         answered["rtt_ms"] = max(0, microseconds) / 1000
         return _expected(probe, answered)
     outcome = _STATES.get(state) or outcome_of(text, probe["protocol"])
@@ -104,6 +131,8 @@ def _question(probe: Probe, key: tuple[int, int], number: int, records: _Records
 
 
 def _answer(probe: Probe, number: int, message: bytes) -> Try:
+    if len(message) > _LONGEST:
+        return _try("bad answer", f"{len(message)} bytes, more than a DNS message holds")
     try:
         response = dns.message.from_wire(message, ignore_trailing=True)
     except dns.exception.DNSException as error:

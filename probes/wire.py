@@ -6,6 +6,8 @@ once per try. They and the reader work it out in the same way.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import dns.message
 import dns.rdatatype
 
@@ -31,4 +33,10 @@ def identifier(number: int) -> int:
 
 def without_id(probe: Probe) -> str:
     """The question's bytes after its id, in hex."""
-    return query(probe, 0).to_wire()[2:].hex()
+    return _question(probe["name"], probe["rdtype"], probe["rdclass"])
+
+
+@lru_cache(maxsize=1024)
+def _question(name: str, rdtype: str, rdclass: str) -> str:
+    """Made once: a run asks the same few questions along every hop of every node."""
+    return dns.message.make_query(name, rdtype, rdclass, id=0, use_edns=False).to_wire()[2:].hex()

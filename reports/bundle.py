@@ -8,18 +8,22 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
+import stat
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+from reports import plain
 
 FORMAT = 1
 """It grows when an older reader would misread a newer bundle."""
 MANIFEST = "manifest.json"
 KIND = "dnsmend bundle"
 CAPTURES = "captures"
-#: A part of a bundle that is larger than this was not written by dnsmend.
-LARGEST = 2_000_000_000
+#: A part of a bundle that is larger than this was not written by dnsmend, nor a longer manifest.
+LARGEST = 1_000_000_000
+LONGEST_MANIFEST = 10_000_000
 
 
 class BundleError(ValueError):
@@ -86,27 +90,35 @@ def read(directory: Path) -> dict[str, Any]:
     for name, expected in sums.items():
         path = directory / name
         # The manifest comes with the bundle, from somebody else perhaps: it must not lead out of it.
-        if Path(name).is_absolute() or ".." in Path(name).parts or path.is_symlink():
-            raise BundleError(f"{directory}: is damaged: {name!r} is not in it")
+        shown = plain.line(name, 80)
+        if "\0" in name or path.is_symlink() or not path.resolve().is_relative_to(directory.resolve()):
+            raise BundleError(f"{directory}: is damaged: '{shown}' is not in it")
         try:
-            if path.stat().st_size > LARGEST or _sum(path) != expected:
-                raise BundleError(f"{directory}: is damaged: {name} is not what was saved")
+            about = path.stat()
+            # A pipe or a device would keep its reader for ever.
+            if not stat.S_ISREG(about.st_mode) or about.st_size > LARGEST or _sum(path) != expected:
+                raise BundleError(f"{directory}: is damaged: {shown} is not what was saved")
             if path.suffix == ".json" and path.parent == directory:
                 parts[path.stem] = json.loads(path.read_bytes())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             if isinstance(error, BundleError):
                 raise
             why = error.strerror if isinstance(error, OSError) else "is not JSON"
-            raise BundleError(f"{directory}: is damaged: {name}: {why}") from error
+            raise BundleError(f"{directory}: is damaged: {shown}: {why}") from error
     return parts
 
 
 def _manifest(directory: Path) -> dict[str, Any]:
     try:
+        about = (directory / MANIFEST).stat()
+        if not stat.S_ISREG(about.st_mode) or about.st_size > LONGEST_MANIFEST:
+            raise BundleError(f"{directory}: is no bundle: {MANIFEST} is no file, or longer than dnsmend writes it")
         manifest = json.loads((directory / MANIFEST).read_bytes())
     except OSError as error:
         raise BundleError(f"{directory}: is no bundle: {MANIFEST}: {error.strerror}") from error
-    except ValueError as error:
+    except BundleError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{directory}: is damaged: {MANIFEST} is not JSON") from error
     if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
         raise BundleError(f"{directory}: is no bundle: {MANIFEST} is of something else")

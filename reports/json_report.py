@@ -19,7 +19,7 @@ def read(path: str) -> Diagnosis:
         found = json.loads(Path(path).read_bytes())
     except OSError as error:
         raise OSError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: is no diagnosis: it is not JSON") from error
     if not isinstance(found, dict) or not isinstance(found.get("hops"), list):
         raise ValueError(f"{path}: is no diagnosis: it has no hops")

@@ -43,10 +43,17 @@ def several(names: Sequence[str], most: int = 6) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
+def visible(text: str) -> str:
+    """The text with everything that cannot be seen written as an escape, white space but the blank too."""
+    return "".join(one if one.isprintable() else _escaped(one) for one in text)
+
+
 def _visible(character: str) -> str:
     if character in "\t\n\r\v\f":
         return " "
-    if unicodedata.category(character) not in _HIDDEN:
-        return character
+    return character if unicodedata.category(character) not in _HIDDEN else _escaped(character)
+
+
+def _escaped(character: str) -> str:
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

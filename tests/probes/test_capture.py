@@ -184,6 +184,7 @@ def test_python3_sees_into_tunnels(network: Network, no_tcpdump: str, tunnel: st
 
 def test_python3_keeps_the_limits(network: Network, no_tcpdump: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capture, "PACKETS", 3)
+    monkeypatch.setitem(capture.FIXED, "PACKETS", "3")
     asked = [probe("10.9.0.1", "long.x", source=pod("pod", network.pod, address="10.9.0.2"), tries=5)]
     for path in (no_tcpdump, ""):
         (one,) = run(network, [point("eth0")], asked, path)["captures"]

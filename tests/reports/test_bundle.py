@@ -102,7 +102,7 @@ def test_what_fails_still_fails_so_the_comparison_means_something() -> None:
 
 def test_pseudonyms_are_everywhere(tmp_path: Path) -> None:
     seen = recorded(
-        incidents()["stale"], endpoints={"10.32.0.10": ["10.244.0.11:53"]}, logs=["node-1: 10.244.0.12 gone"]
+        incidents()["stale"], endpoints={"10.32.0.10": ["10.244.0.11:53"]}, lines=["node-1: 10.244.0.12 gone"]
     )
     bundle.save(str(tmp_path / "b"), seen, pseudonyms=True)
     text = "".join(path.read_text() for path in (tmp_path / "b").iterdir())
@@ -120,7 +120,7 @@ def test_pseudonyms_are_everywhere(tmp_path: Path) -> None:
 def test_it_is_for_its_owner_alone_and_holds_no_secret(tmp_path: Path) -> None:
     capture = tmp_path / "node-0.pcap"
     capture.write_bytes(b"\xd4\xc3\xb2\xa1")
-    seen = recorded(incidents()["lan"], logs=["Authorization: Bearer hunter2hunter2"])
+    seen = recorded(incidents()["lan"], lines=["Authorization: Bearer hunter2hunter2"])
     seen.policy["ssh_password"] = "hunter2"
     bundle.save(str(tmp_path / "b"), seen, captures=[capture])
     modes = {path.relative_to(tmp_path): stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "b").rglob("*")}

@@ -1,0 +1,99 @@
+"""Fuzz targets of `tests.fuzz.targets` with atheris, each in a process of its own: `make fuzz MINUTES=10`.
+
+    python -m tests.fuzz.run                      # every target, 10 minutes each
+    python -m tests.fuzz.run --minutes 1 answers  # one of them
+    python -m tests.fuzz.run --again FILE answers # what a finding does
+
+A target fails where it raises, takes more than `SLOW` seconds for one input or more than `MEMORY` MB. The input is kept
+in tests/fuzz/findings. Exit code: 0 without a finding, 1 with one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+FINDINGS = Path(__file__).parent / "findings"
+#: Seconds for one input, megabytes for a process, bytes of an input.
+SLOW = 20
+MEMORY = 2500
+LONGEST = 60_000
+
+
+def main() -> int:
+    """Run what was asked for, one line for each target."""
+    options = argparse.ArgumentParser(prog="python -m tests.fuzz.run", description=__doc__.splitlines()[0])
+    options.add_argument("targets", nargs="*", metavar="TARGET", help="default: all")
+    options.add_argument("--minutes", type=float, default=10, help="for each target (default 10)")
+    options.add_argument("--jobs", type=int, default=1, help="targets at once (default 1)")
+    options.add_argument("--again", metavar="FILE", help="run one input, and show what it does")
+    options.add_argument("--within", nargs=2, metavar=("TARGET", "CORPUS"), help=argparse.SUPPRESS)
+    given, rest = options.parse_known_args()
+    if given.within:
+        name, corpus = given.within
+        return _fuzz(name, corpus, rest)
+    from tests.fuzz.targets import TARGETS
+
+    unknown = set(given.targets) - set(TARGETS)
+    if unknown or rest:
+        options.error(f"no such target: {', '.join([*sorted(unknown), *rest])}; there are {', '.join(TARGETS)}")
+    names = given.targets or list(TARGETS)
+    if given.again:
+        for name in names:
+            TARGETS[name].run(Path(given.again).read_bytes())
+            print(f"{name}: nothing")
+        return 0
+    FINDINGS.mkdir(exist_ok=True)
+    total = given.minutes * len(names) / given.jobs
+    print(
+        f"{len(names)} targets, {given.minutes:g} minutes each, {given.jobs} at once: {total:.0f} minutes", flush=True
+    )
+    with ThreadPoolExecutor(given.jobs) as pool:
+        good = list(pool.map(lambda name: _apart(name, TARGETS[name].seeds, given.minutes), names))
+    print(f"{sum(good)} of {len(good)} targets without a finding")
+    return 0 if all(good) else 1
+
+
+def _apart(name: str, seeds: list[bytes], minutes: float) -> bool:
+    """One target in a process of its own; whether it found nothing."""
+    with TemporaryDirectory(prefix="dnsmend-fuzz-") as folder:
+        corpus = Path(folder) / "corpus"
+        corpus.mkdir()
+        for number, seed in enumerate(seeds):
+            (corpus / str(number)).write_bytes(seed[:LONGEST])
+        command = [sys.executable, "-m", "tests.fuzz.run", "--within", name, str(corpus)]
+        limits = [f"-max_total_time={minutes * 60:.0f}", f"-timeout={SLOW}", f"-rss_limit_mb={MEMORY}"]
+        limits += [f"-max_len={LONGEST}", f"-artifact_prefix={FINDINGS}/{name}-"]
+        began = time.monotonic()
+        done = subprocess.run([*command, *limits], capture_output=True, text=True, errors="replace", check=False)
+    runs = re.findall(r"^(?:#|Done )(\d+)", done.stderr, re.MULTILINE)
+    took = time.monotonic() - began
+    said = f"{name}: {runs[-1] if runs else 0} runs in {took:.0f} s"
+    if done.returncode == 0:
+        print(f"{said}: nothing", flush=True)
+        return True
+    shown = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith(("INFO:", "#"))]
+    print(f"{said}: FOUND\n    " + "\n    ".join(shown[-40:]), flush=True)
+    return False
+
+
+def _fuzz(name: str, corpus: str, limits: list[str]) -> int:
+    import atheris
+
+    with atheris.instrument_imports(
+        include=["facts", "models", "probes", "checks", "reports", "inventories", "deploys"]
+    ):
+        from tests.fuzz.targets import TARGETS
+    atheris.Setup([sys.argv[0], *limits, corpus], TARGETS[name].run)
+    atheris.Fuzz()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

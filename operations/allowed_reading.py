@@ -1,0 +1,133 @@
+"""What an account may run as root that may only look: every script that a diagnosis, a proof or a plan sends.
+
+`operations.restricted_shell` knows them by this. A load test (blast.py) and kubectl on a node are not among them: the
+one is a burden, the other one the cluster's administrator.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from typing import Any, TypedDict
+
+from pyinfra.api.command import StringCommand
+
+from facts import counters, history, snapshot
+from facts.provision import Provision
+from facts.reading import NodeFact
+from facts.runs import Runs, UndoPlan
+from operations import sysctl, wave
+from operations.script_patterns import Hole, Tree, of_text
+from probes import capture, carry, ping
+
+
+class Known(TypedDict):
+    """What one account may run; see `operations.restricted_shell.KNOWN`."""
+
+    may: str
+    digests: dict[str, str]
+    trees: dict[str, Tree]
+    inside: dict[str, Tree]
+
+
+#: One word to sh, whatever it says: as shlex.quote writes it.
+QUOTED = r"(?:[A-Za-z0-9@%+=:,./_-]+|'[^'\n]*'(?:\"'\"'[^'\n]*')*)"
+ADDRESS = r"[0-9a-fA-F][0-9a-fA-F.:]{1,44}|::[0-9a-fA-F.:]{0,43}"
+
+RUN = r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}"
+
+#: By the name between the at signs of a mark.
+_MARKS = {"words": Hole("", QUOTED), "run": Hole("run", RUN)}
+
+_NETNS = r"''|/proc/[0-9]{1,10}/ns/net"
+#: What `probes.carry.is_local` makes of an address.
+_LOCAL = (
+    r":|'grep -q \"\^[0-9a-f]{32} \" /proc/net/if_inet6'"
+    r"|'grep -A1 -x \" \*\|-- [0-9]{1,3}(?:\[\.\][0-9]{1,3}){3}\" /proc/net/fib_trie \| grep -q \"/32 host LOCAL\"'"
+)
+#: `probes.carry`: a row's fields. What is compared or counted must be a number: bash would evaluate anything else.
+_ROW = (
+    rf"'[0-9]{{1,4}} (?:udp|tcp) (?:{ADDRESS}) [0-9]{{1,5}} [0-9]{{1,4}} [0-9]{{1,8}} [0-9]{{1,5}} (?:[0-9a-f]{{2}})+ "
+    r"[A-Za-z0-9_.*\\-]{1,1010} [A-Z0-9]{1,16} [A-Z0-9]{1,16}'"
+)
+#: pcap-filter(7), and no option: tcpdump would take a word that begins with a dash for one, wherever it stands.
+_FILTER = r"'[(a-z][a-z0-9 ().:&|=<>\[\]]*'"
+_INTERFACE = r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]{0,14}"
+
+
+def reading() -> Known:
+    """What looking at a node takes. Nothing of it changes anything there."""
+    facts: list[NodeFact[Any]] = [Provision(), Runs(), *snapshot.FACTS.values(), *history.FACTS.values()]
+    commands = {type(fact).__name__: fact.command() for fact in facts}
+    commands |= {
+        "NodeSnapshot": snapshot.NodeSnapshot().command(),
+        "NodeCounters": counters.NodeCounters().command(),
+        "NodeHistory": history.NodeHistory().command(),
+    }
+    return {
+        "may": "look at this node",
+        "digests": {digest(command): name for name, command in commands.items()},
+        "trees": {
+            "questions": _questions(),
+            "captures": _captures(),
+            "kernel settings": [
+                *of_command(sysctl.Settings().command([])),
+                {"each": "names", "body": [" ", {"hole": "", "like": r"[a-z0-9_]+(?:\.[a-z0-9_]+)+"}]},
+            ],
+            "a plan of the way back": of_text(UndoPlan().command("@run@"), _MARKS),
+            # An operation that must not be done says so by a command that fails.
+            "a refusal": of_command(wave.refusal("@words@")),
+        },
+        # By the name of a hole that holds it, quoted.
+        "inside": {"asking": _questions()},
+    }
+
+
+def digest(command: str) -> str:
+    """By which a script without data is known."""
+    return hashlib.sha256(command.encode()).hexdigest()
+
+
+def of_command(command: StringCommand) -> Tree:
+    """The tree of a command as pyinfra sends it."""
+    return of_text(str(command.get_raw_value()), _MARKS)
+
+
+def _questions() -> Tree:
+    """`probes.carry`, whatever it asks."""
+    begin, end = carry.carry([]).rsplit("\nwait\n", 1)
+    before, after = begin.split("'[]'")
+    where = [" ", _one(r"[0-9]{1,4}"), " ", _one(_NETNS), " ", _one(_LOCAL), " ", _one(r"[0-9]{1,4}"), " "]
+    ask = ["\nask", *where, _one(r"[0-9]{1,3}"), {"each": "rows", "body": [" ", _one(_ROW)]}, " &"]
+    arguments = _one(rf"[0-9]{{1,4}} (?:{ADDRESS}) [0-9]{{1,4}} [0-9]{{1,2}} [0-9]{{1,4}}")
+    echo = ["\nwithin", *where, f"sh -c {shlex.quote(ping.SCRIPT)} sh ", arguments, " &"]
+    return [before, _one(QUOTED), after, {"each": "sources", "body": [{"either": [ask, echo]}]}, f"\nwait\n{end}"]
+
+
+def _captures() -> Tree:
+    """`probes.capture`, wherever it captures and whatever it asks meanwhile."""
+    number = r"[0-9]{1,4}"
+    places = (number, _NETNS, r"[0-9]{1,20}", _INTERFACE, _FILTER, r"''|[0-9a-f]{8}|[0-9a-f]{32}")
+    start = [part for place in places for part in (" ", _one(place))]
+    capture_at = ["    capture", *start, " &"]
+    holes: dict[str, Tree] = {
+        "POINTS": [_one(QUOTED)],
+        "SECONDS": [_one(r"[0-9]{1,2}")],
+        "COUNT": [_one(rf"[1-{capture.MOST_POINTS}]")],
+        "ASK": [{"hole": "asking", "like": QUOTED.replace(r"\n", "")}],
+        "STARTS": [*capture_at, {"each": "points", "body": ["\n", *capture_at]}],
+        "NAMES": [_one(r"(?:[0-9a-f]+(?:,[0-9a-f]+)*)?")],
+        "PORTS": [_one(r"[0-9]{1,5}(?:,[0-9]{1,5})*")],
+    }
+    tree: Tree = []
+    for number_of, part in enumerate(re.split(r"@([A-Z0-9]+)@", capture.SCRIPT.strip())):
+        if number_of % 2:
+            tree += holes.get(part) or [capture.FIXED[part]]
+        else:
+            tree.append(part)
+    return tree
+
+
+def _one(like: str) -> dict[str, str]:
+    return {"hole": "", "like": like}

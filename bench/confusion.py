@@ -37,7 +37,11 @@ _FAILURES = 3
 _LIMIT = 600
 _DIAGNOSE = ("-y", "inventory", "deploys/diagnose.py")
 #: The Kubernetes lab's machines are emulated where there is no KVM: they answer late, and that is no loss.
-_SLOW = ("--data", "probe_tries=10", "--data", "probe_pods=1", "--data", "probe_deadline=15")
+_SLOW = tuple(
+    word
+    for data in ("probe_tries=10", "probe_pods=1", "probe_deadline=15", "node_deadline=120")
+    for word in ("--data", data)
+)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ command are four different things. Reading writes nothing on the node: no tempor
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterable, Mapping
@@ -24,22 +25,30 @@ NOT_PERMITTED = 77
 _TOOL_MISSING = 127
 #: timeout(1): the limit passed; or SIGKILL was needed.
 _TIMED_OUT = (124, 137)
+_CODE = re.compile(r"!@code (\d{1,3})$")
+#: Characters of a reader's complaint that are kept: it may quote what it did not understand.
+_WORDS = 300
+#: Lines of standard error that are kept.
+_ERRORS = 200
 _DENIED = re.compile(r"permission denied|operation not permitted|must be root|access denied", re.IGNORECASE)
 
 # A content line can never look like a delimiter, because sed marks each one. Bytes that are not printable ASCII become
 # "?", so that no answer can fail to decode (file contents travel as base64). Standard error and the exit code are
-# caught in a variable: a pipeline's subshell could not hand them back, and a file must not be written.
+# caught in a variable: a pipeline's subshell could not hand them back, and a file must not be written. Processes are
+# what a section costs: what is the same for all of them is done once, and what said nothing needs no marks.
 _PRELUDE = r"""export LC_ALL=C PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
-exec 4>&1
+silent='
+@code 0'
 section() {
     echo "@begin $1"
     errors=$( { { timeout -k 1 "$2" sh -c "$3" 2>&3 </dev/null; printf '\n@code %s\n' $? >&3; } \
-        | tr -c '\11\12\40-\176' '?' | sed 's/^/|/' >&4; } 3>&1 )
+        | sed 's/^/|/' >&4; } 3>&1 )
     echo
-    printf '%s\n' "$errors" | tr -c '\11\12\40-\176' '?' | sed 's/^/!/'
+    if [ "$errors" = "$silent" ]; then echo '!@code 0'; else printf '%s\n' "$errors" | sed 's/^/!/'; fi
     echo "@end $1"
 }
 """
+_PRINTABLE = r"tr -c '\11\12\40-\176' '?'"
 
 
 class Reading(TypedDict, Generic[T]):
@@ -90,14 +99,17 @@ class NodeFact(FactBase[Reading[T]], Generic[T]):
         """Tell value, empty, missing tool, refused read, time-out and failure apart. Never raises."""
         if section is None or section["code"] == -1:
             return {"state": "failed", "value": self.nothing(), "detail": "the node's answer ended before this section"}
-        errors = "\n".join(section["errors"])
+        errors = "\n".join(section["errors"][:_ERRORS])
         code = section["code"]
         if code:
             return {"state": _state(code, errors), "value": self.nothing(), "detail": errors or f"exit code {code}"}
         try:
             value = self.read(section["output"])
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            return {"state": "failed", "value": self.nothing(), "detail": f"output not understood: {error}"}
+            # No report and no bundle could hold NaN, or a number of thousands of digits.
+            json.dumps(value, allow_nan=False)
+        except Exception as error:  # A node may send anything: no reader is to be the first that thought of it.
+            why = str(error)[:_WORDS] or type(error).__name__
+            return {"state": "failed", "value": self.nothing(), "detail": f"output not understood: {why}"}
         return {"state": "value" if value else "empty", "value": value, "detail": errors}
 
 
@@ -120,7 +132,7 @@ def section_name(fact: NodeFact[T] | type[NodeFact[T]]) -> str:
 def commands(facts: Iterable[NodeFact[T]]) -> str:
     """One shell script that runs every fact's section, in order; it exits 0 whatever the sections do."""
     calls = [f"section {section_name(fact)} {fact.limit} {shlex.quote(fact.script)}" for fact in facts]
-    return _PRELUDE + "\n".join([*calls, "true"])
+    return "\n".join([f"{_PRELUDE}{{", *calls, f"true; }} 4>&1 | {_PRINTABLE}"])
 
 
 def readings(facts: Mapping[str, NodeFact[Any]], output: list[str]) -> dict[str, Reading[Any]]:
@@ -136,13 +148,15 @@ def sections(output: list[str]) -> dict[str, Section]:
     for line in output:
         if line.startswith("@begin "):
             current = {"output": [], "errors": [], "code": -1}
-            found[line[7:]] = current
+            # The first one counts: no script of ours says anything twice.
+            found.setdefault(line[7:], current)
         elif current is None:
             continue
         elif line.startswith("|"):
             current["output"].append(line[1:])
-        elif line.startswith("!@code "):
-            current["code"] = int(line[7:])
+        elif match := _CODE.match(line):
+            # The last one counts: a tool may print such a line on standard error, but not after its end.
+            current["code"] = int(match[1])
         elif line.startswith("!") and len(line) > 1:
             current["errors"].append(line[1:])
         elif line.startswith("@end "):

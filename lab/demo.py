@@ -19,7 +19,10 @@ _ROOT = Path(__file__).resolve().parent.parent
 _QUIET = {"PYINFRA_PROGRESS": "off"}
 
 # Without KVM the machines are emulated, and answer slowly: fewer questions, and more time for each.
-_SLOW = " --data probe_tries=10 --data probe_pods=1 --data probe_deadline=15 --data probe_smallest_loss=0.2"
+_SLOW = (
+    " --data probe_tries=10 --data probe_pods=1 --data probe_deadline=15 --data probe_smallest_loss=0.2"
+    " --data node_deadline=120"
+)
 
 
 def main() -> int:

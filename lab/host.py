@@ -97,6 +97,25 @@ def require_machine(*, guests: bool = False) -> None:
         raise LabError(f"missing on this machine: apt-get install {' '.join(missing)}")
 
 
+#: How many inotify instances one user may have: systemd takes some on every node, as root of this machine.
+INOTIFY_INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
+
+
+def inotify_instances(nodes: int) -> int:
+    """How many a lab of so many nodes needs, with what else root runs: five on a node that has booted (measured)."""
+    return 64 + 6 * (nodes + 1)
+
+
+def require_inotify(nodes: int) -> None:
+    """Raise LabError if so many nodes could not start: their systemd would hang without a word."""
+    wanted, limit = inotify_instances(nodes), int(INOTIFY_INSTANCES.read_text())
+    if limit < wanted:
+        raise LabError(
+            f"{nodes} nodes need more inotify instances than the {limit} of this machine: "
+            f"sysctl fs.inotify.max_user_instances={wanted}"
+        )
+
+
 def require_free_range() -> None:
     """Raise LabError if the management link's name or its range is in use on this machine."""
     if has_link(plan.MANAGEMENT_LINK):

@@ -31,6 +31,8 @@ def up(count: int, *, endpoint_routes: bool = False, kubernetes: bool = False) -
         nodes = plan.plan_nodes(count)
     except ValueError as error:
         raise LabError(str(error)) from error
+    if not kubernetes:
+        host.require_inotify(count)
     with host.locked(host.state_dir()):
         found = state.load()
         if found is not None and _complete(found):

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
-MIN_NODES, MAX_NODES = 3, 20
+MIN_NODES, MAX_NODES = 3, 50
 
 LAN_PREFIX_LENGTH = 24
 ROUTER = "172.25.4.254"

@@ -46,8 +46,9 @@ def test_commands_on_nodes_keep_their_exit_code(lab: Lab) -> None:
     ("words", "said"),
     [
         (["exec", "node-99", "--", "true"], "no node 'node-99'"),
+        (["exec", "node-0", "--pod", "client", "--", "true"], "--pod NAME comes before the node"),
         (["inject", "dnsmasq-except-cilium", "--mode", "bind-interfaces"], "does not look at the ingress interface"),
-        (["up", "--nodes", "2"], "3 to 20"),
+        (["up", "--nodes", "2"], "3 to 50"),
     ],
 )
 def test_refusals_are_one_sentence(lab: Lab, words: list[str], said: str) -> None:

@@ -16,7 +16,7 @@ define install
 		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing; fi
 endef
 
-.PHONY: demo demo-ipvs test test-kubernetes check setup docs test-packages kubernetes-packages lock clean
+.PHONY: demo demo-ipvs test fuzz test-kubernetes bench bench-scale check setup docs test-packages kubernetes-packages lock audit collateral clean
 
 demo: setup          ## bring the lab up, break node-0's dnsmasq, watch dnsmend heal it
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m lab.demo
@@ -29,8 +29,21 @@ test: setup test-packages check   ## every test on containers as nodes; what nee
 		echo "once more, one after the other: what failed while others ran beside it"; \
 		$(PYTEST) -m "not kubernetes" --last-failed --last-failed-no-failures=none; }
 
+fuzz: setup          ## every reader of somebody else's words against made-up ones, MINUTES each (10), JOBS at once (1)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check 'atheris>=2.3'
+	nice $(VENV)/bin/python -m tests.fuzz.run --minutes $(or $(MINUTES),10) --jobs $(or $(JOBS),1) $(TARGETS)
+
 test-kubernetes: setup test-packages kubernetes-packages   ## what needs the Kubernetes lab
 	$(PYTEST) -m kubernetes
+
+bench: setup         ## how fast, beside Ansible, Mitogen and OpenSSH: docs/benchmark.md; more: BENCH="--nodes 5,20,50"
+	$(call install,ansible-core)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check $$($(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"])')
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m bench.compare $(BENCH)
+
+bench-scale: setup   ## what a diagnosis of up to 2,000 simulated nodes costs this machine: docs/scale.md; SCALE="--hosts 100,500"
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check $$($(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"])')
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m bench.scale $(SCALE)
 
 check: setup         ## style and types
 	$(VENV)/bin/ruff format --check .
@@ -66,6 +79,14 @@ lock:                ## write requirements.lock anew from pyproject.toml
 	$(VENV)/lock/bin/pip install --quiet --disable-pip-version-check $$($(PYTHON) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*(repr(d) for d in p["dependencies"] + p["optional-dependencies"]["test"]))' | tr -d "'")
 	( echo "# What dnsmend is tested with. Made by: make lock"; $(VENV)/lock/bin/pip freeze --disable-pip-version-check ) > requirements.lock
 	rm -rf $(VENV)/lock
+
+# --strict: what could not be looked up is no pass. The exception is explained in SECURITY.md.
+audit:               ## known vulnerabilities of what dnsmend is built on; needs the network
+	$(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
+	$(VENV)/audit/bin/pip-audit --requirement requirements.lock --no-deps --disable-pip --strict --ignore-vuln CVE-2026-44405
+
+collateral:          ## what each operation costs those who are served meanwhile, on the lab that is up: docs/collateral.md
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m bench.collateral --runs $(or $(RUNS),3)
 
 clean:               ## take the lab down and drop what was set up in this checkout
 	-$(VENV)/bin/python -m lab down

@@ -8,7 +8,7 @@ from typing import Any
 from checks.case import Case
 from checks.catalogue import judge
 from checks.diagnosis import Diagnosis, Hop
-from checks.finding import Status
+from checks.finding import Finding, Status
 from checks.verdict import verdicts
 from deploys.bundle import Recorded
 from facts.counters import Counters
@@ -17,6 +17,7 @@ from models import conntrack, datagrams, kube_services, node
 from models.resolvers import Fleet
 from probes.count import sent
 from probes.probe import Result
+from reports import redaction
 
 NOTHING_SERVES = "nothing was proven: no address of these nodes serves DNS (dns_vips in group_data/all.py)"
 
@@ -25,7 +26,7 @@ def judged(seen: Recorded) -> Diagnosis:
     """What is wrong, and why."""
     hops: list[Hop] = seen.evidence["hops"]
     fleet = of(seen)
-    findings = [finding for case in fleet for finding in judge(case)]
+    findings = [_without_secrets(finding) for case in fleet for finding in judge(case)]
     timeline = seen.evidence.get("timeline", {"events": [], "notes": []})
     logs = seen.evidence.get("logs", {"sentences": [], "notes": []})
     captures = seen.evidence.get("captures", {"journeys": [], "notes": []})
@@ -54,6 +55,12 @@ def judged(seen: Recorded) -> Diagnosis:
             *captures["notes"],
         ],
     }
+
+
+def _without_secrets(finding: Finding) -> Finding:
+    """Evidence quotes command lines and files: every report, and the terminal, have them from here."""
+    shown: list[str] = redaction.everything(finding["evidence"])
+    return {**finding, "sentence": redaction.everything(finding["sentence"]), "evidence": shown}
 
 
 def well(diagnosis: Diagnosis) -> bool:

@@ -74,7 +74,7 @@ def ask(
     return Recorded(
         started=started,
         finished=now(),
-        nodes=troubles(fleet, missing),
+        nodes=troubles(fleet, missing, [host.name for host in hosts if snapshot.late(host)]),
         fleet=fleet,
         results=walk.results,
         policy=asdict(policy),
@@ -91,7 +91,7 @@ def look_back(hosts: list[Host], seen: Recorded, policy: Policy) -> None:
     """Add what the nodes' logs and files tell of the past, and captures where the policy wants them. One exec each."""
     walked: list[Hop] = seen.evidence["hops"]
     terminal.progress("reading what changed, and CoreDNS's logs")
-    past = evidence.histories(hosts)
+    past = evidence.histories([host for host in hosts if seen.fleet.get(host.name) is not None])
     seen.evidence["timeline"] = timeline(past, walked, seen.started)
     seen.evidence["logs"] = evidence.coredns(past, policies.cluster(hosts[0]), policy.dns_namespace)
     if policy.capture:
@@ -116,9 +116,10 @@ def asked(
     }
 
 
-def troubles(fleet: Mapping[str, Snapshot | None], missing: Sequence[str]) -> dict[str, str]:
+def troubles(fleet: Mapping[str, Snapshot | None], missing: Sequence[str], late: Sequence[str] = ()) -> dict[str, str]:
     """Per node, in the inventory's order, why it is not known; "" for those that are."""
     found = {name: "" if read is not None else "it was reached, and could not be read" for name, read in fleet.items()}
+    found |= dict.fromkeys(late, "it was reached, and had not answered in time (node_deadline in group_data/all.py)")
     return found | dict.fromkeys(missing, "it could not be reached")
 
 

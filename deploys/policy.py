@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -32,6 +33,7 @@ class PolicyError(PyinfraError):
 class Policy:
     """What is wanted; the keys are explained in group_data/all.py. Times are in seconds."""
 
+    node_deadline: int
     dns_vips: tuple[str, ...] | None
     probe_name: str
     probe_names: dict[str, str]
@@ -80,14 +82,24 @@ class Policy:
         return self.cluster_cordon or self.cluster_drain
 
 
+#: pyinfra puts them into the command that it sends.
+_PASSWORDS = ("_sudo_password", "_su_password")
+
+
+@cache
 def of(host: Host) -> Policy:
-    """The host's policy. Raises PolicyError for a missing, misspelt or impossible value."""
+    """The host's policy, checked once. Raises PolicyError for a missing, misspelt or impossible value."""
     data: dict[str, Any] = host.data.dict()
     known = [field.name for field in fields(Policy)]
     for key in data:
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.85)
-        if key not in known and near:
-            raise PolicyError(f"{_place(host, key)}: there is no such key; did you mean {near[0]}?")
+        if key not in known and (near := _meant(key)):
+            raise PolicyError(f"{_place(host, key)}: there is no such key; did you mean {near}?")
+    for key in _PASSWORDS:
+        if data.get(key):
+            raise PolicyError(
+                f"{_place(host, key)}: a password would stand in the node's process list, for every user to read: "
+                "sudo without one is needed (NOPASSWD)"
+            )
     for key in known:
         if key not in data:
             raise PolicyError(f"group_data/all.py: the key {key} is missing")
@@ -97,6 +109,13 @@ def of(host: Host) -> Policy:
     _check_cluster(host, data)
     checked: dict[str, Any] = {key: tuple(data[key]) if isinstance(data[key], list) else data[key] for key in known}
     return Policy(**checked)
+
+
+@cache
+def _meant(key: str) -> str:
+    """The key of the policy that this one was meant to be, "" for none: pyinfra and inventories have their own."""
+    known = [field.name for field in fields(Policy)]
+    return next(iter(difflib.get_close_matches(key, known, n=1, cutoff=0.85)), "")
 
 
 class DnsmasqArguments(TypedDict):

@@ -13,7 +13,7 @@ from facts.conntrack import Conntrack, ConntrackState
 from facts.ipvs import Ipvs, IpvsTable
 from facts.parallel import each
 from facts.reading import NodeFact, Reading, commands, readings
-from facts.snapshot import TIMEOUT
+from facts.snapshot import deadline
 from facts.udp import Udp, UdpState
 
 
@@ -52,7 +52,7 @@ def fleet(hosts: Iterable[Host]) -> dict[str, Counters | None]:
 
 def _read(host: Host) -> Counters | None:
     try:
-        read = get_fact(host.state, host, NodeCounters, kwargs={"_timeout": TIMEOUT}, apply_failed_hosts=False)
+        read = get_fact(host.state, host, NodeCounters, kwargs={"_timeout": deadline(host)}, apply_failed_hosts=False)
     except Exception as error:
         host.log(f"its counters could not be read: {error}")
         return None

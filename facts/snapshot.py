@@ -6,6 +6,7 @@ Facts are never cached by pyinfra and each costs an exec of its own; thirty of t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any, TypedDict, cast
 
@@ -39,7 +40,7 @@ from facts.system import System, SystemState
 from facts.udp import Udp, UdpState
 from facts.units import Unit, Units
 
-#: Seconds that a whole snapshot may take, above the sections' own limits: a node that is slower is unreadable.
+#: Seconds that a whole snapshot may take where the policy does not say (node_deadline).
 TIMEOUT = 90
 
 
@@ -145,12 +146,26 @@ def fleet(hosts: Iterable[Host]) -> dict[str, Snapshot | None]:
     return each(hosts, of)
 
 
+def deadline(host: Host) -> int:
+    """Seconds that the host has to answer one command that reads."""
+    return int(host.data.get("node_deadline", TIMEOUT))
+
+
+def late(host: Host) -> bool:
+    """Whether the host had not told all when its time was over."""
+    return host in _late
+
+
+_late: set[Host] = set()
+
+
 def _take(host: Host) -> Snapshot | None:
+    seconds, began = deadline(host), time.monotonic()
     try:
-        return cast(
-            "Snapshot | None",
-            get_fact(host.state, host, NodeSnapshot, kwargs={"_timeout": TIMEOUT}, apply_failed_hosts=False),
-        )
+        read = get_fact(host.state, host, NodeSnapshot, kwargs={"_timeout": seconds}, apply_failed_hosts=False)
     except Exception as error:
         host.log(f"could not be read: {error}")
         return None
+    # pyinfra says of a command that took too long what it says of one that failed.
+    (_late.add if read is None and time.monotonic() - began >= seconds else _late.discard)(host)
+    return cast("Snapshot | None", read)

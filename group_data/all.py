@@ -8,8 +8,30 @@ A key in `group_data/GROUP.py` or in the inventory wins over this file, `--data 
 # Facts and changes need root: over sudo without a password (a password would show in the node's `ps`).
 _sudo = True
 
+# The shell that sudo starts there. "/usr/local/sbin/dnsmend-read" for an account that may only look, and
+# "/usr/local/sbin/dnsmend-fix" for one that may also fix: deploys/privileges.py installs them. "sh": for root.
+_shell_executable = "sh"
+
 # An unknown or a changed host key ends the connection. "accept-new" takes an unknown one, once.
 ssh_strict_host_key_checking = "yes"
+
+# A connection that sshd cuts off, because many come at once (its MaxStartups; a bastion's, say), is tried again so
+# often, after a random number of seconds between these. One that is refused, or not answered within 10 s, is not.
+ssh_connect_retries = 8
+ssh_connect_retry_min_delay = 0.2
+ssh_connect_retry_max_delay = 3.0
+
+# Seconds that a node has to tell what is on it, and to count, each in one SSH command that takes about one. A node that
+# is slower is not known in this run, and holds up no other one.
+node_deadline = 25
+
+# What paramiko 4 would still take, and nobody needs: RSA keys with SHA-1 (CVE-2026-44405). See SECURITY.md.
+ssh_paramiko_connect_kwargs = {
+    "disabled_algorithms": {
+        "keys": ["ssh-rsa", "ssh-rsa-cert-v01@openssh.com"],
+        "pubkeys": ["ssh-rsa", "ssh-rsa-cert-v01@openssh.com"],
+    }
+}
 
 # --- What is asked ---------------------------------------------------------------------------------------------------
 

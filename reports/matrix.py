@@ -149,7 +149,7 @@ def first_losing(diagnosis: Diagnosis, verdict: Verdict) -> Hop | None:
 
 
 def remaining(diagnosis: Diagnosis) -> list[Finding]:
-    """What is not well and no verdict explains: fail, then unknown, then warn."""
+    """What is not well and no verdict explains: fail, then unknown, then warn; of a node that was not read, nothing."""
     explained = {said for verdict in diagnosis["verdicts"] for said in verdict["explained"]}
     explained |= {
         f"{verdict['check']} {node}"
@@ -157,11 +157,15 @@ def remaining(diagnosis: Diagnosis) -> list[Finding]:
         for node in verdict["culprits"]
         if verdict["check"]
     }
+    # That each check is unknown there is said by its row.
+    unread = {node for node, why in diagnosis["nodes"].items() if why}
     return [
         finding
         for status in (Status.FAIL, Status.UNKNOWN, Status.WARN)
         for finding in diagnosis["findings"]
-        if finding["status"] == status and f"{finding['check']} {finding['node']}" not in explained
+        if finding["status"] == status
+        and f"{finding['check']} {finding['node']}" not in explained
+        and not (status == Status.UNKNOWN and finding["node"] in unread)
     ]
 
 

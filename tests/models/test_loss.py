@@ -68,6 +68,14 @@ def test_whether_two_shares_differ(one: tuple[int, int], other: tuple[int, int],
     assert loss.differ(*other, *one) is different
 
 
+def test_a_fleets_tries_are_counted_as_well() -> None:
+    """A thousand nodes are asked a million times: more ways to lose some than a float can hold."""
+    assert loss.differ(5_000, 5_000, 100, 800_000)
+    assert not loss.differ(100_000, 1_000_000, 100_500, 1_000_000)
+    assert [round(end, 5) for end in loss.interval(5_000, 100_000)] == [0.04866, 0.05137]
+    assert [round(end, 3) for end in loss.interval(500_000, 1_000_000)] == [0.499, 0.501]
+
+
 def test_sentences() -> None:
     assert loss.told(0, 90) == "none of 90 lost, surely under 4.0%"
     assert loss.told(20, 20) == "all of 20 lost, surely over 83%"

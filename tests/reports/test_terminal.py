@@ -60,7 +60,7 @@ def test_unknown_is_not_well() -> None:
     assert "not read: node-2: connection refused" in text
     assert "UNKNOWN node-1 DNSMASQ-001: pods: not permitted" in text
     assert "not seen: no kubectl: EndpointSlices were not compared" in text
-    assert "Nothing is known to be lost, but not all is known: 2 checks unknown, 1 node unread." in text
+    assert "Nothing is known to be lost, but not all is known: 1 check unknown, 1 node unread." in text
     assert "All is well" not in text
 
 

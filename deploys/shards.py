@@ -1,0 +1,292 @@
+"""Diagnose a fleet from several machines, each near its part of the nodes, as one run. Changes nothing.
+
+    python -m deploys.shards inventory                                        # two workers on this machine
+    python -m deploys.shards inventory --scheduler tcp://198.51.100.1:8786    # workers of a Dask cluster
+    python -m deploys.shards inventory --data html=FILE --data bundle=DIR     # as for deploys/diagnose.py
+
+The inventory is split into as many parts as there are workers, in its order. Each worker runs pyinfra on its part, from
+a checkout like this one; what they have read is put together here, and each is told all of it before it asks, so that
+the ways of queries from one part to another are known. A part whose worker dies is given to another one. Checks,
+verdict and reports are those of a run from one machine. Needs the extra `distributed` (docs/scale.md).
+
+Exit code: 0 all well; 1 something failed, was unreachable or is unknown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+from deploys.exits import Exit
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from deploys.bundle import Recorded
+
+#: Seconds that the workers have for one step, all of them together, whatever happens to some.
+PATIENCE = 600
+#: What is kept of a worker's log where it has not answered.
+_LAST_WORDS = 400
+
+Step = Literal["read", "ask", "history"]
+
+
+class Request(TypedDict):
+    """What a worker is to do: a step of `deploys/shard.py` on these nodes, which is in `order`, compressed JSON."""
+
+    inventory: str
+    data: list[str]
+    nodes: list[str]
+    order: bytes
+
+
+class Answer(TypedDict):
+    """What became of it: `said` is None where pyinfra reached no node, or failed; `log` is its last words."""
+
+    nodes: list[str]
+    said: dict[str, Any] | None
+    log: str
+
+
+def work(request: Request) -> Answer:
+    """Run one step. On the worker, in the folder of its checkout."""
+    with tempfile.TemporaryDirectory(prefix="dnsmend-shard-") as scratch:
+        file = Path(scratch) / "request.json"
+        file.write_bytes(zlib.decompress(request["order"]))
+        limits = [f"--limit={name}" for name in request["nodes"]]
+        data = [f"--data={each}" for each in [*request["data"], f"shard={file}"]]
+        command = [sys.executable, "-m", "pyinfra", "-y", request["inventory"], "deploys/shard.py", *limits, *data]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+        answer = file.with_suffix(".answer")
+        said = json.loads(answer.read_bytes()) if answer.exists() else None
+    return {"nodes": request["nodes"], "said": said, "log": "" if said else done.stderr[-_LAST_WORDS:]}
+
+
+@dataclass(frozen=True)
+class Shards:
+    """
+    The parts of a fleet, and those who look at them.
+
+    + inventory, data: as for pyinfra; parts: names of nodes
+    """
+
+    client: Client
+    inventory: str
+    data: list[str]
+    parts: list[list[str]]
+    patience: float = PATIENCE
+
+    def each(self, step: Step, known: Mapping[str, Any] | None = None) -> list[Answer]:
+        """
+        One answer for each part; a part that no worker has answered for in time has said nothing.
+
+        + known: what the step needs to know, as JSON
+        """
+        from distributed import CancelledError, wait
+
+        # The snapshots of a fleet are much alike: a tenth of their size is sent.
+        order = zlib.compress(json.dumps({"step": step, **(known or {})}).encode(), 1)
+        requests: list[Request] = [
+            {"inventory": self.inventory, "data": self.data, "nodes": part, "order": order} for part in self.parts
+        ]
+        # Dask gives what a dead worker had to another one.
+        futures = [self.client.submit(work, request, pure=False) for request in requests]
+        with suppress(TimeoutError):
+            wait(futures, timeout=self.patience)
+        found: list[Answer] = []
+        for request, future in zip(requests, futures, strict=True):
+            try:
+                if not future.done():
+                    future.cancel()
+                    raise TimeoutError(f"no worker has answered within {self.patience:.0f} s")
+                found.append(future.result(timeout=60))
+            except (Exception, CancelledError) as error:
+                log = f"{type(error).__name__}: {error}"
+                found.append({"nodes": request["nodes"], "said": None, "log": log[-_LAST_WORDS:]})
+        return found
+
+
+def look(shards: Shards) -> Recorded | None:
+    """All that is judged, put together; None where not one node was read."""
+    from deploys.bundle import Recorded
+    from deploys.look import now, troubles
+    from reports import terminal
+
+    started = now()
+    names = [name for part in shards.parts for name in part]
+    terminal.progress(f"reading {len(names)} nodes from {len(shards.parts)} shards")
+    answers = shards.each("read")
+    fleet: dict[str, Any] = {}
+    missing: list[str] = []
+    late: list[str] = []
+    unseen: list[str] = []
+    policy: dict[str, Any] = {}
+    for answer in answers:
+        said = answer["said"] or {"fleet": {}, "late": [], "policy": policy}
+        fleet |= said["fleet"]
+        late += said["late"]
+        policy = policy or said["policy"]
+        missing += [name for name in answer["nodes"] if name not in said["fleet"]]
+        unseen += _silence(answer, "read")
+    fleet = {name: fleet.get(name) for name in names}
+    if not any(fleet.values()):
+        return None
+
+    terminal.progress("asking from pods and nodes, hop by hop, and reading the counters again")
+    parts = []
+    for answer in shards.each("ask", {"fleet": fleet, "started": started}):
+        unseen += _silence(answer, "asked from")
+        if answer["said"] and answer["said"]["recorded"]:
+            parts.append((answer, answer["said"]["recorded"]))
+    evidence = _together([(set(answer["nodes"]), recorded["evidence"]) for answer, recorded in parts])
+    evidence["unseen"] = list(dict.fromkeys([*unseen, *evidence["unseen"]]))
+    return Recorded(
+        started=started,
+        finished=now(),
+        nodes=troubles(fleet, missing, late),
+        fleet=fleet,
+        results={name: results for _, recorded in parts for name, results in recorded["results"].items()},
+        policy=policy,
+        evidence=evidence,
+    )
+
+
+def look_back(shards: Shards, seen: Recorded) -> None:
+    """Add what the nodes' logs and files tell of the past."""
+    from checks.timeline import timeline
+    from deploys import evidence
+    from reports import terminal
+
+    terminal.progress("reading what changed, and CoreDNS's logs")
+    past: dict[str, Any] = {}
+    read = [name for name, why in seen.nodes.items() if not why]
+    for answer in shards.each("history", {"read": read}):
+        past |= (answer["said"] or {"histories": {}})["histories"]
+        seen.evidence["unseen"] += _silence(answer, "asked for their past")
+    seen.evidence["timeline"] = timeline(past, seen.evidence["hops"], seen.started)
+    seen.evidence["logs"] = evidence.coredns(past)
+
+
+def split(names: Sequence[str], parts: int) -> list[list[str]]:
+    """The nodes in so many parts, alike in size and each in their order; fewer where there are fewer nodes."""
+    parts = max(1, min(parts, len(names)))
+    size, more = divmod(len(names), parts)
+    ends = [number * size + min(number, more) for number in range(parts + 1)]
+    return [list(names[begin:end]) for begin, end in pairwise(ends)]
+
+
+def _together(parts: Iterable[tuple[set[str], dict[str, Any]]]) -> dict[str, Any]:
+    """The shards' evidence as one. Each knows all hops, and has asked those of its own nodes."""
+    hops: dict[str, Any] = {}
+    counters: dict[str, Any] = {}
+    endpoints: dict[str, Any] = {}
+    unseen: dict[str, None] = {}
+    for own, evidence in parts:
+        for hop in evidence["hops"]:
+            if hop["node"] in own or hop["id"] not in hops:
+                hops[hop["id"]] = hop
+        counters |= evidence["counters"]
+        endpoints |= evidence["endpoints"]
+        unseen |= dict.fromkeys(evidence["unseen"])
+    return {"hops": list(hops.values()), "counters": counters, "endpoints": endpoints, "unseen": list(unseen)}
+
+
+def _silence(answer: Answer, what: str) -> list[str]:
+    """A sentence about nodes whose worker has said nothing."""
+    if answer["said"] is not None:
+        return []
+    nodes = answer["nodes"]
+    some = ", ".join(nodes[:3]) + (f" and {len(nodes) - 3} more" if len(nodes) > 3 else "")
+    last = next((line.strip() for line in reversed(answer["log"].splitlines()) if line.strip()), "no reason given")
+    return [f"{some}: not {what} by their shard's worker: {last}"]
+
+
+def names_of(inventory: str, data: Sequence[str]) -> list[str]:
+    """The inventory's nodes in their order, as pyinfra tells them. Raises ValueError, in pyinfra's last words."""
+    command = [sys.executable, "-m", "pyinfra", inventory, "debug-inventory", "--json"]
+    done = subprocess.run(
+        [*command, *(f"--data={each}" for each in data)], stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    if done.returncode or not done.stdout:
+        raise ValueError(done.stderr[-_LAST_WORDS:].strip() or f"{inventory}: no inventory")
+    names = [each["name"] for each in json.loads(done.stdout)]
+    if not names:
+        raise ValueError(f"{inventory}: there is no node in this inventory")
+    return names
+
+
+@contextmanager
+def workers(scheduler: str, count: int) -> Iterator[Client]:
+    """Those of a Dask cluster, or so many processes on this machine."""
+    from distributed import Client, LocalCluster
+
+    if scheduler:
+        with Client(scheduler, timeout=30) as client:
+            yield client
+        return
+    with (
+        LocalCluster(n_workers=count, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def main(arguments: Sequence[str]) -> Exit:
+    """Diagnose, and write the reports that are asked for."""
+    from deploys import bundle, cases
+    from reports import terminal, write
+
+    options = _options(arguments)
+    own = dict(each.split("=", 1) for each in options.data if each.split("=", 1)[0] in (*write.FORMATS, "bundle"))
+    others = [each for each in options.data if each.split("=", 1)[0] not in own]
+    paths = write.wanted(own)
+    if "bundle" in own:
+        bundle.check(own["bundle"])
+    names = names_of(options.inventory, others)
+    with workers(options.scheduler, options.workers) as client:
+        count = len(client.scheduler_info(n_workers=-1)["workers"])
+        if not count:
+            raise ValueError(f"{options.scheduler}: this scheduler has no worker")
+        shards = Shards(client, options.inventory, others, split(names, count))
+        seen = look(shards)
+        if seen is None:
+            raise ValueError("not one node was read")
+        diagnosis = cases.judged(seen)
+        if not cases.well(diagnosis):
+            look_back(shards, seen)
+            diagnosis = cases.judged(seen)
+    terminal.summary(diagnosis)
+    if "bundle" in own:
+        bundle.save(own["bundle"], seen)
+    write.write(diagnosis, paths)
+    return Exit.WELL if cases.well(diagnosis) else Exit.NOT_WELL
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m deploys.shards", description="0 all well, 1 anything else")
+    parser.add_argument("inventory", help="as for pyinfra; each worker has it, too")
+    parser.add_argument("--scheduler", default="", help="the address of a Dask scheduler; its workers are used")
+    parser.add_argument("--workers", type=int, default=2, help="processes on this machine, where there is no scheduler")
+    parser.add_argument("--data", metavar="KEY=VALUE", action="append", default=[], help="as for diagnose.py")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    from pyinfra.api.exceptions import PyinfraError
+
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (PyinfraError, OSError, ValueError, ImportError) as error:
+        print(f"ERROR {error}", file=sys.stderr)
+        sys.exit(Exit.NOT_WELL)

@@ -1,0 +1,88 @@
+"""Which connections are tried again, and what a run may hold open; with a real sshd that takes few at a time."""
+
+from __future__ import annotations
+
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from paramiko import SSHException
+from paramiko.ssh_exception import ChannelException, NoValidConnectionsError
+
+from facts.connecting import FILES, cut_off
+from lab import keys
+from lab.api import Lab
+from tests.conftest import ROOT, Run
+
+BASTION, NODE = "198.18.53.10", "198.18.53.11"
+NAMES = [f"through-{number}" for number in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (EOFError(), True),
+        (ConnectionResetError(104, "Connection reset by peer"), True),
+        (SSHException("Error reading SSH protocol banner[Errno 104] Connection reset by peer"), True),
+        (NoValidConnectionsError({("192.0.2.1", 22): ConnectionRefusedError()}), False),
+        (TimeoutError("timed out"), False),
+        (SSHException("StrictPolicy: No host key for 192.0.2.1 found in known_hosts"), False),
+        (ChannelException(2, "Connect failed"), False),
+    ],
+)
+def test_only_a_server_that_has_hung_up_is_tried_again(error: Exception, again: bool) -> None:
+    assert cut_off(error) is again
+
+
+def test_a_run_may_open_as_many_files_as_the_system_allows() -> None:
+    """A shell gives 1024; in a process of its own, since a limit that is lowered here stays so."""
+    script = (
+        "import resource as r; _, most = r.getrlimit(r.RLIMIT_NOFILE); r.setrlimit(r.RLIMIT_NOFILE, (256, most));"
+        "from facts import connecting; connecting.install(); print(r.getrlimit(r.RLIMIT_NOFILE)[0])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert int(done.stdout) == (FILES if most == resource.RLIM_INFINITY else min(FILES, most))
+
+
+@pytest.mark.lab
+def test_a_storm_through_a_bastion_is_weathered(healed: Lab, pyinfra: Run, tmp_path: Path) -> None:
+    """30 connections at once through a real sshd on node-0 that drops half of them from the fourth on."""
+    bastion = healed.node("node-0")
+    # sshd takes the last MaxStartups that it reads: an option would lose against the file.
+    bastion.run(["sh", "-c", "{ cat /etc/ssh/sshd_config; echo MaxStartups 3:50:6; } > /run/bastion.conf"])
+    bastion.run(["/usr/sbin/sshd", "-f", "/run/bastion.conf", "-p", "2200", "-o", "PidFile=/run/bastion.pid"])
+    try:
+        assert _storm(tmp_path, pyinfra, 8) == len(NAMES)
+        # The bastion does what it is here for: without another try most are lost (24 of 30).
+        assert _storm(tmp_path, pyinfra, 0) < len(NAMES)
+    finally:
+        bastion.run(["sh", "-c", "kill $(cat /run/bastion.pid); rm -f /run/bastion.conf"])
+
+
+def _storm(folder: Path, pyinfra: Run, retries: int) -> int:
+    """How many are connected in the end."""
+    known, key = folder / "known_hosts", keys.known_hosts().parent / "id_ed25519"
+    lines = keys.known_hosts().read_text().splitlines()
+    public = next(line.split(" ", 1)[1] for line in lines if line.startswith("node-0,"))
+    known.write_text("\n".join([*lines, f"[{BASTION}]:2200 {public}"]) + "\n")
+    config = folder / "config"
+    config.write_text(
+        f"Host {BASTION}\n  User ops\n  Port 2200\n  IdentityFile {key}\n  UserKnownHostsFile {known}\n"
+        f"  StrictHostKeyChecking yes\nHost {NODE}\n  ProxyJump {BASTION}\n"
+    )
+    data = {
+        "ssh_hostname": NODE,
+        "ssh_user": "ops",
+        "ssh_key": str(key),
+        "ssh_known_hosts_file": str(known),
+        "ssh_config_file": str(config),
+        "ssh_connect_retries": retries,
+    }
+    inventory = folder / "many.py"
+    inventory.write_text(f"nodes = [(name, {data!r}) for name in {NAMES!r}]\n")
+    log = pyinfra("-y", str(inventory), "exec", "--", "true", timeout=300).stderr
+    return len(re.findall(r"\] +Connected", log))

@@ -224,9 +224,11 @@ def headline(diagnosis: Diagnosis) -> str:
     if not _proven(diagnosis):
         return "Nothing was proven: see what could not be seen." if hops else "Nothing was asked, so nothing is proven."
     if state(diagnosis) == "unknown":
-        doubts = _count(sum(finding["status"] == Status.UNKNOWN for finding in left), "check")
-        unread = _count(sum(map(bool, nodes.values())), "node")
-        return f"Nothing is known to be lost, but not all is known: {doubts} unknown, {unread} unread."
+        doubts = sum(finding["status"] == Status.UNKNOWN for finding in left)
+        unread = sum(map(bool, nodes.values()))
+        said = [f"{_count(doubts, 'check')} unknown"] if doubts or not unread else []
+        said += [f"{_count(unread, 'node')} unread"] if unread else []
+        return f"Nothing is known to be lost, but not all is known: {', '.join(said)}."
     well = "All is well, as far as it was seen" if diagnosis["unseen"] else "All is well"
     return f"{well}: {_count(len(hops), 'hop')} on {_count(len(nodes), 'node')} answer."
 

@@ -37,8 +37,8 @@ def test_an_unreachable_node_is_not_well_and_does_not_hide_the_others(healed: La
     try:
         done = pyinfra("-y", "inventory", "deploys/diagnose.py")
         assert done.returncode == Exit.NOT_WELL
-        assert "UNKNOWN node-1 DNSMASQ-001: the node could not be read" in done.stderr
-        assert "UNKNOWN node-0" not in done.stderr and "UNKNOWN node-2" not in done.stderr
+        assert "not read: node-1: it could not be reached" in done.stderr
+        assert "not all is known: 1 node unread." in done.stderr.replace("\n", " ")
         assert pyinfra("-y", "inventory", "deploys/verify.py").returncode == Exit.NOT_WELL
         changing = pyinfra("inventory", "deploys/fix_dns.py", "-y")
         assert changing.returncode == Exit.NOT_WELL
@@ -84,11 +84,13 @@ def test_a_bad_policy_file_is_named_with_its_line(healed: Lab, pyinfra: Run, tmp
     assert "group_data/nodes.py:3: undo_after = 'soon': must be a whole number from 30 to 3600" in done.stderr
 
 
-@pytest.mark.parametrize("data", [[], ["--data", "run=../../etc"]])
-def test_undo_wants_a_run(healed: Lab, pyinfra: Run, data: list[str]) -> None:
-    done = pyinfra("-y", "inventory", "deploys/undo.py", *data)
-    assert done.returncode == Exit.NOT_WELL
-    assert "which run?" in done.stderr
+def test_undo_without_a_run_lists_them_and_takes_no_path_for_one(healed: Lab, pyinfra: Run) -> None:
+    listed = pyinfra("-y", "inventory", "deploys/undo.py")
+    assert listed.returncode == Exit.WELL
+    assert "run 2" in listed.stderr or "no node has a run that could be taken back" in listed.stderr
+    refused = pyinfra("-y", "inventory", "deploys/undo.py", "--data", "run=../../etc")
+    assert refused.returncode == Exit.NOT_WELL
+    assert "--data run='../../etc': is no run's id" in refused.stderr
 
 
 def test_the_lab_that_is_down_is_one_sentence(pyinfra: Run, monkeypatch: pytest.MonkeyPatch) -> None:

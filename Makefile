@@ -16,7 +16,7 @@ define install
 		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing; fi
 endef
 
-.PHONY: demo demo-ipvs test fuzz test-kubernetes bench bench-scale check setup docs test-packages kubernetes-packages lock audit collateral clean
+.PHONY: demo demo-ipvs test inotify fuzz test-kubernetes bench bench-scale check setup docs test-packages kubernetes-packages lock audit collateral clean
 
 demo: setup          ## bring the lab up, break node-0's dnsmasq, watch dnsmend heal it
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m lab.demo
@@ -24,10 +24,15 @@ demo: setup          ## bring the lab up, break node-0's dnsmasq, watch dnsmend 
 demo-ipvs: setup kubernetes-packages   ## the second incident, on virtual machines with a real kube-proxy; builds Kubernetes first
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m lab.demo ipvs
 
-test: setup test-packages check   ## every test on containers as nodes; what needs a Kubernetes on virtual machines: make test-kubernetes
+test: setup test-packages inotify check   ## every test on containers as nodes; what needs a Kubernetes on virtual machines: make test-kubernetes
 	$(PYTEST) -m "not kubernetes" --numprocesses=$(WORKERS) --dist=loadfile || { \
 		echo "once more, one after the other: what failed while others ran beside it"; \
 		$(PYTEST) -m "not kubernetes" --last-failed --last-failed-no-failures=none; }
+
+# Debian's limit of 128 is one for all containers of the machine together, and systemd needs some in each.
+INOTIFY := fs.inotify.max_user_instances
+inotify:
+	@[ "$$(sysctl -n $(INOTIFY))" -ge 1024 ] || { echo "until the next boot: $(INOTIFY)=1024"; sysctl -q -w $(INOTIFY)=1024; }
 
 fuzz: setup          ## every reader of somebody else's words against made-up ones, MINUTES each (10), JOBS at once (1)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check 'atheris>=2.3'

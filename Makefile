@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PYTEST = PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest
 # Tests side by side; each of these has a lab of its own.
-WORKERS ?= 4
+WORKERS ?= 3
 PACKAGES := systemd-container mmdebstrap iproute2 util-linux procps openssh-client iputils-ping dnsmasq-base bind9-dnsutils nftables python3-venv
 # What the tests compare with, or open reports and check rules in.
 PACKAGES_TEST := ansible-core chromium dnsperf tcpdump

@@ -44,6 +44,11 @@ def test_the_causes_stand_before_the_failure(reached_all: list[Host], node: Node
 
     read = evidence.histories(reached_all)
     assert list(read) == ["node-0", "node-1", "node-2"]
+    # A lab that was made just now is a node that was booted just now, with all of its files.
+    history = read["node-0"]
+    assert history and history["clock"]["value"]
+    history["clock"]["value"]["boot"] = "2026-01-01T00:00:00Z"
+    history["files"]["value"] = [each for each in history["files"]["value"] if each["changed"] >= began]
     found = timeline(read, [], now())
     told = [event["what"] for event in found["events"] if event["node"] == "node-0" and event["time"] >= began]
     places = [

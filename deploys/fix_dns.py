@@ -7,8 +7,6 @@
 One iptables backend with nobody's stale rules in the other one; a kube-proxy that works; a dnsmasq that answers pods.
 """
 
-from dataclasses import asdict
-
 from pyinfra import host, state
 
 from deploys import policy as policies
@@ -41,9 +39,7 @@ lock.take(
     name="One run at a time",
     nodes=changing,
     waves=plan.waves,
-    policy=asdict(policy),
-    kubectl=kubectl,
-    namespace=policy.dns_namespace,
+    **policies.lock_arguments(host),
 )
 # host.loop gives each wave operations of its own: pyinfra knows an operation by its line and its turn in the loop.
 for wave in host.loop(plan.waves):

@@ -11,7 +11,6 @@ docs/onboarding.md.
 """
 
 import sys
-from dataclasses import asdict
 
 from pyinfra import host, inventory, state
 from pyinfra.api.exceptions import PyinfraError
@@ -44,9 +43,7 @@ else:
         name="One run at a time",
         nodes=changing,
         waves=plan.waves,
-        policy=asdict(policy),
-        kubectl=policies.cluster(host),
-        namespace=policy.dns_namespace,
+        **policies.lock_arguments(host),
     )
     # host.loop gives each wave operations of its own: pyinfra knows an operation by its line and its turn in the loop.
     for wave in host.loop(plan.waves):

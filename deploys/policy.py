@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, TypedDict
@@ -135,6 +135,20 @@ def dnsmasq_arguments(policy: Policy) -> DnsmasqArguments:
         "foreign": policy.dnsmasq_foreign_interfaces,
         "vips": policy.dns_vips,
     }
+
+
+class LockArguments(TypedDict):
+    """What `operations.lock` takes of the policy."""
+
+    policy: dict[str, Any]
+    kubectl: Kubectl | None
+    namespace: str
+
+
+def lock_arguments(host: Host) -> LockArguments:
+    """The policy in the words of `operations.lock.take`. Raises PolicyError."""
+    policy = of(host)
+    return {"policy": asdict(policy), "kubectl": cluster(host), "namespace": policy.dns_namespace}
 
 
 def cluster(host: Host) -> Kubectl | None:

@@ -8,8 +8,6 @@ What they ask is what the node serves when they are installed: run it again afte
 where nothing has changed). See docs/guards.md.
 """
 
-from dataclasses import asdict
-
 from pyinfra import host, state
 
 from deploys import guarding
@@ -18,15 +16,12 @@ from operations import guards, lock
 from operations.wave import gate
 
 plan = guarding.of(state)
-policy = policies.of(host)
 
 lock.take(
     name="One run at a time",
     nodes=plan.changing,
     waves=plan.waves,
-    policy=asdict(policy),
-    kubectl=policies.cluster(host),
-    namespace=policy.dns_namespace,
+    **policies.lock_arguments(host),
 )
 
 for wave in host.loop(plan.waves):

@@ -10,7 +10,6 @@ docs/undo.md.
 """
 
 import sys
-from dataclasses import asdict
 
 from pyinfra import host, inventory, logger, state
 
@@ -32,15 +31,12 @@ if not str(host.data.get("run", "")):
 else:
     plan = undoing.of(state)
     kubectl = policies.cluster(host)
-    policy = policies.of(host)
 
     lock.take(
         name="One run at a time",
         nodes=plan.nodes,
         waves=plan.waves,
-        policy=asdict(policy),
-        kubectl=kubectl,
-        namespace=policy.dns_namespace,
+        **policies.lock_arguments(host),
         undoing=plan.run,
     )
     # host.loop gives each wave operations of its own: pyinfra knows an operation by its line and its turn in the loop.

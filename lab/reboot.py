@@ -16,17 +16,21 @@ from lab.state import State
 _PATIENCE = 120.0
 _TRIES = 5
 
-# The network namespace outlives the machine, and so would what a kernel forgets.
-_FORGET = r"""
-for link in cilium_host $(ip -o link | sed -n 's/^[0-9]*: \(lxc[^@:]*\).*/\1/p'); do
-    ip link delete "$link" || true
-done
+#: No rule is left in either backend; legacy tables stay registered, which the kernel does not take back.
+NO_RULES = r"""
 nft flush ruleset
 for family in ip ip6; do
     for table in $(cat /proc/net/${family}_tables_names); do
         ${family}tables-legacy -w -t $table -F && ${family}tables-legacy -w -t $table -X
     done
 done
+"""
+# The network namespace outlives the machine, and so would what a kernel forgets.
+_FORGET = rf"""
+for link in cilium_host $(ip -o link | sed -n 's/^[0-9]*: \(lxc[^@:]*\).*/\1/p'); do
+    ip link delete "$link" || true
+done
+{NO_RULES}
 true
 """
 

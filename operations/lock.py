@@ -14,7 +14,6 @@ from typing import Any
 
 import gevent
 import gevent.event
-import gevent.pool
 from pyinfra import host, logger
 from pyinfra.api.command import FunctionCommand, QuoteString, StringCommand
 from pyinfra.api.facts import FactBase, get_fact
@@ -23,6 +22,7 @@ from pyinfra.api.operation import operation
 from pyinfra.api.state import State
 from typing_extensions import override
 
+from facts import parallel
 from facts.kubectl import Kubectl, KubectlError
 from operations import lease, runs
 from operations.scripts import TEMPLATES
@@ -180,19 +180,18 @@ def _take(run: str, hosts: Sequence[Host], kubectl: Kubectl | None, namespace: s
     # One node alone comes first: of two runs that begin together and want the same nodes, one gets them all.
     first, *rest = sorted(hosts, key=lambda each: each.name)
     for group in ([first], rest):
-        pool = gevent.pool.Pool(max(1, min(len(group), first.state.config.PARALLEL or len(group))))
-        answers = dict(zip(group, pool.map(lambda each: _ask(each, "take", run, undoing), group), strict=True))
-        _held.hosts |= {each.name: each for each, said in answers.items() if not said.startswith("refused: ")}
+        answers = parallel.each(group, lambda each: _ask(each, "take", run, undoing))
+        _held.hosts |= {each.name: each for each in group if not answers[each.name].startswith("refused: ")}
         refusals = [
-            f"{each.name}: {said.removeprefix('refused: ') or 'its lock could not be taken'}"
-            for each, said in answers.items()
+            f"{name}: {said.removeprefix('refused: ') or 'its lock could not be taken'}"
+            for name, said in answers.items()
             if not said.startswith(("held", "taken"))
         ]
         if refusals:
             return _given_up(run, refusals)
-        for each, said in answers.items():
+        for name, said in answers.items():
             if said.startswith("taken over"):
-                logger.warning(f"{each.name}: {said}")
+                logger.warning(f"{name}: {said}")
     gevent.spawn(_renewing, run)
     return []
 
@@ -231,8 +230,7 @@ def release(run: str = runs.RUN) -> None:
     """Let go of everything that this process holds. Registered with `atexit`; what cannot be released runs out."""
     hosts, _held.hosts = list(_held.hosts.values()), {}
     held, _held.lease = _held.lease, None
-    if hosts:
-        gevent.pool.Pool(len(hosts)).map(lambda each: _ask(each, "release", run), hosts)
+    parallel.each(hosts, lambda each: _ask(each, "release", run))
     if state := _begun.pop(run, None):
         runs.record(run, "", "ended", failed=sorted(each.name for each in state.failed_hosts))
     if held:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from lab.places import Node
+from lab.reboot import NO_RULES
 from tests.deploys.nodes import state
 
 COMMANDS = ("iptables-nft", "iptables-legacy", "ip6tables-nft", "ip6tables-legacy")
@@ -55,14 +56,8 @@ def others(lines: list[str]) -> list[str]:
 
 
 def clear(node: Node) -> None:
-    """As a node without any rule; legacy tables stay registered, which the kernel does not take back."""
-    script = r"""
-nft flush ruleset
-for family in ip ip6; do
-    for table in $(cat /proc/net/${family}_tables_names); do
-        ${family}tables-legacy -w -t $table -F && ${family}tables-legacy -w -t $table -X
-    done
-done
+    """As a node without any rule."""
+    script = f"""{NO_RULES}
 update-alternatives --auto iptables; update-alternatives --auto ip6tables
 systemctl stop 'dnsmend-undo-*.timer'
 rm -rf /var/lib/dnsmend /usr/local/sbin/*tables* /run/once

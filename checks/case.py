@@ -24,7 +24,7 @@ class Case:
 
     + fleet: every node's snapshot, None for a node that could not be read
     + vips: this node's own addresses that serve DNS
-    + results: what the probes from this node saw
+    + results: what the probes from this node saw; strays: those of them that lost tries, and none when asked again
     + endpoints: the ready endpoints of DNS services by their address, as the API server knows them; empty: not asked
     + ipvs_deltas: per address of a DNS service the questions that were sent over UDP, and the connections that this
       node's IPVS counted meanwhile. IPVS adds up every two seconds: read three seconds after the last question
@@ -38,6 +38,7 @@ class Case:
     fleet: Mapping[str, Snapshot | None]
     vips: Sequence[str]
     results: Sequence[Result]
+    strays: Sequence[Result] = ()
     endpoints: kube_services.Endpoints = field(default_factory=dict)
     ipvs_deltas: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     drops: int | None = None

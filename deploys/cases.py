@@ -15,7 +15,7 @@ from facts.counters import Counters
 from facts.snapshot import Snapshot
 from models import conntrack, datagrams, kube_services, node
 from models.resolvers import Fleet
-from probes.count import sent
+from probes.count import lost, sent
 from probes.probe import Result
 from reports import redaction
 
@@ -83,12 +83,13 @@ def of(seen: Recorded) -> list[Case]:
     found: list[Case] = []
     for name in seen.fleet:
         before, after = seen.fleet[name], seen.evidence["counters"].get(name)
-        results = _together(seen.results.get(name, []))
+        results, strays = _together(seen.results.get(name, []))
         case = Case(
             name,
             seen.fleet,
             vips[name],
             results,
+            strays=strays,
             endpoints=known,
             ipvs_deltas=_counted(before, after, services, results),
             drops=conntrack.drops(before, after),
@@ -100,9 +101,10 @@ def of(seen: Recorded) -> list[Case]:
     return found
 
 
-def _together(results: Sequence[Result]) -> list[Result]:
-    """What was asked in several rounds, as if it had been asked in one."""
+def _together(results: Sequence[Result]) -> tuple[list[Result], list[Result]]:
+    """What was asked in several rounds, as if it had been asked in one; and what lost no try when it was asked last."""
     found: dict[tuple[Any, ...], Result] = {}
+    last: dict[tuple[Any, ...], Result] = {}
     for result in results:
         probe = result["probe"]
         key = (*probe["source"].values(), *(probe[each] for each in _SAME))  # type: ignore[literal-required]
@@ -111,7 +113,8 @@ def _together(results: Sequence[Result]) -> list[Result]:
             found[key] = {**result, "probe": {**probe, "tries": len(tries)}, "tries": tries}
         else:
             found[key] = result
-    return list(found.values())
+        last[key] = result
+    return list(found.values()), [one for key, one in found.items() if lost(one) and not lost(last[key])]
 
 
 _SAME = ("destination", "port", "protocol", "name", "rdtype", "rdclass")

@@ -10,6 +10,7 @@ from pyinfra.api.host import Host
 from checks import hops as seen_hops
 from checks.diagnosis import Hop
 from models.path import Step
+from probes.count import lost, sent
 from probes.fleet import answers
 from probes.hops import ROUNDS, Key, Walking, planned
 from probes.probe import Probe, Result
@@ -29,19 +30,18 @@ def walk(
     Ask along every hop, in at most `probes.hops.ROUNDS` execs per node.
 
     + hosts: the nodes that are reached; steps: of `models.path`
-    + also: further probes that go along in the first exec
+    + also: further probes that go along in the first exec, and again where some of their tries were lost
     """
-    also = also or {}
+    extra = {host: list(probes) for host, probes in (also or {}).items()}
     nodes = {step.id: step.node for step in steps}
     seen: dict[Key, list[Result]] = {}
     every: dict[str, list[Result]] = {}
-    for number in range(ROUNDS):
+    for _ in range(ROUNDS):
         plan = planned(steps, seen, walking)
         of_node: dict[str, list[Key]] = {}
         for key in plan:
             of_node.setdefault(nodes[key[0]], []).append(key)
         keys = {host: of_node.get(host.name, []) for host in hosts}
-        extra = also if number == 0 else {}
         asking = {host: [*extra.get(host, ()), *(plan[key] for key in keys[host])] for host in hosts}
         if not any(asking.values()):
             break
@@ -51,4 +51,5 @@ def walk(
             every[host.name] = [*every.get(host.name, []), *found]
             for key, result in zip(keys[host], found[len(extra.get(host, ())) :], strict=False):
                 seen.setdefault(key, []).append(result)
+            extra[host] = [one["probe"] for one in found[: len(extra.get(host, ()))] if 0 < lost(one) < sent(one)]
     return Walk(seen_hops.hops(steps, seen, walking.smallest_loss), every)

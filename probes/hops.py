@@ -2,7 +2,8 @@
 
 Every step is asked a few times. What lost nothing is asked on until a share of lost tries that matters would have
 shown; what lost something is asked once more, so often that it would be seen again: a single try may have been lost to
-the node's own load, and is not yet a hop that loses.
+the node's own load, and is not yet a hop that loses. What has lost some tries twice and not nearly all of them is asked
+a third time, when nothing else is: a fleet that asks everything at once may have overloaded who has to answer.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ ROUNDS = 3
 SURE = 0.999
 SEEN_AGAIN = 0.9999
 MOST = 250
+#: A share of lost tries that no load of our own making explains.
+NEARLY_ALL = 0.9
 #: Questions of one kind, so that each name is asked more than once.
 FEW = 3
 #: Questions that one round of the whole fleet sends to one address, above FEW of each kind.
@@ -89,10 +92,10 @@ def further(steps: Iterable[Step], seen: Seen, how: Walking) -> dict[Key, int]:
     for step in steps:
         for protocol in _PROTOCOLS:
             kinds = {question.name: seen.get((step.id, protocol, question.name), ()) for question in step.questions}
-            if any(_lost_again(results) and loses(results, how.smallest_loss) for results in kinds.values()):
+            if any(_sure(results) and loses(results, how.smallest_loss) for results in kinds.values()):
                 # It loses, and nothing but the digits of the share would be gained.
                 continue
-            fresh = [name for name, results in kinds.items() if _lost_first(results)]
+            fresh = [name for name, results in kinds.items() if _doubtful(results)]
             again = _again([one for name in fresh for one in kinds[name]])
             found |= _spread(step, protocol, fresh, min(again, 2 * how.tries) if protocol == "tcp" else again)
             for name in fresh:
@@ -114,13 +117,16 @@ def _spread(step: Step, protocol: Protocol, names: Iterable[str], tries: int) ->
     return {(step.id, protocol, name): max(FEW, math.ceil(tries / len(free))) for name in free}
 
 
-def _lost_first(results: Sequence[Result]) -> bool:
-    """Whether something was lost when it was asked last, and nothing before that."""
-    return bool(results) and bool(lost(results[-1])) and not any(map(lost, results[:-1]))
+def _doubtful(results: Sequence[Result]) -> bool:
+    """Whether something was lost when it was asked last, and it may not be so when it is asked again."""
+    return bool(results) and bool(lost(results[-1])) and not _sure(results)
 
 
-def _lost_again(results: Sequence[Result]) -> bool:
-    return sum(bool(lost(result)) for result in results) > 1
+def _sure(results: Sequence[Result]) -> bool:
+    """Whether what was lost was lost again, and that was nearly all of it, or asked when little else was."""
+    losing = sum(bool(lost(result)) for result in results)
+    all_lost, all_sent = sum(map(lost, results)), sum(map(sent, results))
+    return losing >= ROUNDS or (losing > 1 and all_lost >= NEARLY_ALL * all_sent)
 
 
 def _mostly_lost(results: Sequence[Result]) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from pyinfra.api.host import Host
 
+from checks import dnsmasq_001
 from checks.case import Case
 from checks.catalogue import CHECKS, judge
 from checks.finding import Finding, Status
@@ -18,6 +19,8 @@ from probes.probe import Result
 from probes.questions import Asking, icmp_questions, questions
 
 pytestmark = pytest.mark.lab
+
+OWN = "version.bind"
 
 HOW = Asking(name="google.com", service_name="kubernetes.default.svc.cluster.local", tries=5, deadline_s=1.0, pods=2)
 
@@ -105,6 +108,19 @@ def test_001_says_where_something_else_is_at_work_too(judged: Judged, healed: La
     finding = judged()["node-0", "DNSMASQ-001"]
     assert finding["status"] == Status.FAIL
     assert any("something before it drops packets as well" in line for line in finding["evidence"])
+
+
+def test_001_takes_what_was_not_lost_again_for_a_busy_moment(reached_all: list[Host], healed: Lab) -> None:
+    fleet = snapshot.fleet(reached_all)
+    vips = node.vips(fleet, None)
+    (host,) = (each for each in reached_all if each.name == "node-0")
+    results = answers({host: questions(fleet["node-0"] or {}, vips["node-0"], [], HOW)})["node-0"]  # type: ignore[arg-type]
+    stray = next(one for one in results if one["probe"]["source"]["name"] != "host" and one["probe"]["name"] == OWN)
+    stray["tries"][0]["outcome"] = "timeout"
+    for strays, status in (([stray], Status.PASS), ([], Status.FAIL)):
+        (finding,) = dnsmasq_001.check(Case("node-0", fleet, vips["node-0"], results, strays=strays))
+        assert finding["status"] == status, finding
+    assert "not lost again" in dnsmasq_001.check(Case("node-0", fleet, vips["node-0"], results, [stray]))[0]["sentence"]
 
 
 def test_001_tells_dnsmasq_from_what_is_before_it(judged: Judged, healed: Lab) -> None:

@@ -54,6 +54,15 @@ def test_the_rounds_of_one_question_are_judged_together() -> None:
     ]
 
 
+def test_what_was_lost_at_first_and_not_again_is_a_stray() -> None:
+    """dnsmasq's own answers, over a busy moment: it is told, and no failure; what is lost again is one."""
+    once, again = ["timeout", "answered"], ["answered"] * 3
+    for last, strays in ((again, 1), (["answered", "timeout"], 0)):
+        rounds = [result(cast("list[Outcome]", each)) for each in (once, last)]
+        (case, *_) = cases.of(seen(rounds, 0))
+        assert len(case.strays) == strays
+
+
 @pytest.mark.parametrize(("counted", "status"), [(4, Status.PASS), (0, Status.FAIL)])
 def test_the_counters_are_compared_with_all_that_was_sent(counted: int, status: Status) -> None:
     recorded = seen([result(["answered"] * 3), result(["timeout"]), result(["not sent"])], counted)

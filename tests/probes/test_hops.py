@@ -74,6 +74,27 @@ def test_a_stall_is_no_loss() -> None:
     assert not lossy(play([step(OWN)], network))
 
 
+def test_a_fleet_that_overloads_who_answers_is_no_loss() -> None:
+    """While all are asked at once a third is lost, twice; asked again alone, the few that lost something do not."""
+    chance = random.Random(5)
+    steps = [step(OWN, name=str(number)) for number in range(20)]
+    seen: dict[Key, list[Result]] = {}
+
+    def network(probe: Probe) -> Outcome:
+        asked_before = max((len(results) for results in seen.values()), default=0)
+        return "timeout" if asked_before < 2 and chance.random() < 0.3 else "answered"
+
+    for _ in range(ROUNDS):
+        for key, probe in planned(steps, seen, HOW).items():
+            tries = [network(probe) for _ in range(probe["tries"])]
+            asked: list[Try] = [
+                {"outcome": one, "rtt_ms": 1, "rcode": None, "answers": [], "detail": ""} for one in tries
+            ]
+            seen.setdefault(key, []).append({"probe": probe, "carrier": "python3", "tries": asked})
+    assert max(map(len, seen.values())) == ROUNDS
+    assert not lossy(seen)
+
+
 def test_tries_grow_with_the_doubt() -> None:
     few = tries(play([step(OWN)], losing(0, 1)), "udp", rounds=1)
     assert few == HOW.tries
@@ -119,7 +140,7 @@ def test_over_tcp_little_is_asked() -> None:
     seen = play([step(OTHER)], losing(0, 1))
     assert tries(seen, "tcp") == HOW.tries
     assert tries(seen, "udp") == 135
-    assert max(tries(play([step(OTHER)], losing(0.1, seed, "tcp")), "tcp") for seed in range(50)) <= 3 * HOW.tries
+    assert max(tries(play([step(OTHER)], losing(0.1, seed, "tcp")), "tcp") for seed in range(50)) <= 5 * HOW.tries
 
 
 def test_a_great_fleet_does_not_flood_one_address() -> None:

@@ -8,8 +8,11 @@ unless it is renewed, which this process does for as long as it lives.
 from __future__ import annotations
 
 import atexit
+import signal
+import sys
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import gevent
@@ -166,6 +169,10 @@ def _take(run: str, hosts: Sequence[Host], kubectl: Kubectl | None, namespace: s
     if not _held.watched:
         _held.watched = True
         atexit.register(release)
+        for ending in (signal.SIGTERM, signal.SIGHUP):
+            # A CI job that is cancelled, a terminal that goes away. Who ignores one (nohup) goes on.
+            if signal.getsignal(ending) is signal.SIG_DFL:
+                signal.signal(ending, _end)
     if kubectl:
         # Remembered first: a change that went through while its answer was lost has to be taken back too.
         _held.lease = (kubectl, namespace)
@@ -238,6 +245,11 @@ def release(run: str = runs.RUN) -> None:
             lease.release(*held, run)
         except (lease.Taken, KubectlError) as reason:
             logger.warning(f"the cluster's Lease is not released, and runs out within {TTL} s: {reason}")
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    """End as the signal would, but for what is done at the end."""
+    sys.exit(128 + number)
 
 
 def _say(sentence: str) -> None:

@@ -231,13 +231,9 @@ def test_a_run_that_is_none(healed: Lab, pyinfra: Run, run: str, said: str) -> N
     assert done.returncode == 1 and said in done.stderr
 
 
-@pytest.mark.lab
-def test_a_killed_controller_is_named_and_nothing_is_changed_before_its_lock_runs_out(
-    broken: Lab, pyinfra: Run, tmp_path: Path
-) -> None:
-    """SIGKILL once it holds the nodes; a second run stops before any change on any node, and an undo as well."""
-    before = {node.name: files(node) for node in broken.nodes}
-    killed = subprocess.Popen(
+def ended(last: Node, how: signal.Signals) -> subprocess.Popen[bytes]:
+    """A controller that was sent this signal once it held the nodes, of which `last` is the last one."""
+    running = subprocess.Popen(
         [sys.executable, "-m", "pyinfra", *FIX],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
@@ -245,12 +241,32 @@ def test_a_killed_controller_is_named_and_nothing_is_changed_before_its_lock_run
         stdin=subprocess.DEVNULL,
         env=os.environ | {"PYINFRA_PROGRESS": "off"},
     )
-    last = broken.node("node-2")
     deadline = time.monotonic() + 90
     while last.run(["test", "-e", "/run/dnsmend/lock"], check=False).returncode and time.monotonic() < deadline:
         time.sleep(0.05)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
+    running.send_signal(how)
+    running.wait(timeout=120)
+    return running
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP])
+def test_a_controller_that_is_told_to_end_lets_go(broken: Lab, how: signal.Signals) -> None:
+    """A cancelled CI job, a closed terminal: nobody has to wait until its locks run out."""
+    running = ended(broken.node("node-2"), how)
+    assert running.returncode == 128 + how
+    for node in broken.nodes:
+        assert node.run(["test", "-e", "/run/dnsmend/lock"], check=False).returncode
+
+
+@pytest.mark.lab
+def test_a_killed_controller_is_named_and_nothing_is_changed_before_its_lock_runs_out(
+    broken: Lab, pyinfra: Run, tmp_path: Path
+) -> None:
+    """SIGKILL once it holds the nodes; a second run stops before any change on any node, and an undo as well."""
+    before = {node.name: files(node) for node in broken.nodes}
+    last = broken.node("node-2")
+    killed = ended(last, signal.SIGKILL)
     held = {node.name: files(node) for node in broken.nodes}
     assert held["node-2"] == before["node-2"]
     done = pyinfra(*FIX)

@@ -201,16 +201,17 @@ def test_it_is_restarted_and_waited_for(stand_in: Node, operate: Operate) -> Non
 @pytest.mark.lab
 def test_one_that_does_not_sync_fails(stand_in: Node, operate: Operate) -> None:
     stand_in.write("/run/stand-in-hangs", "")
-    done = operate("kube_proxy.restart", "nft", "wait=15")
+    # On a busy machine its metrics answer late: the last look, which is the one that is told, must be a good one.
+    done = operate("kube_proxy.restart", "nft", "wait=30")
     assert done.returncode == 1
-    assert "kube-proxy has not synced yet, 15 s after the restart" in done.stderr
+    assert "kube-proxy has not synced yet, 30 s after the restart" in done.stderr, done.stderr
 
 
 @pytest.mark.lab
 def test_one_that_writes_to_the_other_backend_fails(stand_in: Node, operate: Operate) -> None:
-    done = operate("ipvs.resync", "legacy", "wait=15")
+    done = operate("ipvs.resync", "legacy", "wait=30")
     assert done.returncode == 1
-    assert "legacy does not hold kube-proxy's rules (KUBE-SERVICES), 15 s after the restart" in done.stderr
+    assert "legacy does not hold kube-proxy's rules (KUBE-SERVICES), 30 s after the restart" in done.stderr, done.stderr
 
 
 @pytest.mark.lab

@@ -96,19 +96,21 @@ for wave in host.loop(plan.waves):
                 vips=plan.services,
                 _if=wave.is_open if change.asked.flush else [wave.is_open, any_changed(*switched)],
             )
-        listening = dnsmasq.interface_policy(
-            name=f"{wave}: dnsmasq answers pods, LAN and host",
-            **policies.dnsmasq_arguments(policy),
-            undo_after=pause,
-            fresh=bool(change),
-            _if=wave.is_open,
-        )
+        if change:
+            changed += [
+                dnsmasq.interface_policy(
+                    name=f"{wave}: dnsmasq answers pods, LAN and host",
+                    **policies.dnsmasq_arguments(policy, plan.vips),
+                    undo_after=pause,
+                    _if=wave.is_open,
+                )
+            ]
         verify.dns_answers(
             name=f"{wave}: prove it from the pods",
             wave=wave,
-            changes=[*changed, listening],
+            changes=changed,
             how=policies.asking(policy),
-            vips=policy.dns_vips,
+            vips=plan.vips,
             services=plan.services,
             _if=wave.is_open,
         )

@@ -124,16 +124,16 @@ class DnsmasqArguments(TypedDict):
     policy: str
     interfaces: tuple[str, ...] | None
     foreign: tuple[str, ...]
-    vips: tuple[str, ...] | None
+    vips: tuple[str, ...]
 
 
-def dnsmasq_arguments(policy: Policy) -> DnsmasqArguments:
-    """The policy in the words of `operations.dnsmasq.interface_policy`."""
+def dnsmasq_arguments(policy: Policy, vips: tuple[str, ...]) -> DnsmasqArguments:
+    """The policy in the words of `operations.dnsmasq.interface_policy`; vips: the addresses that serve DNS."""
     return {
         "policy": policy.dnsmasq_interface_policy,
         "interfaces": policy.dnsmasq_interfaces,
         "foreign": policy.dnsmasq_foreign_interfaces,
-        "vips": policy.dns_vips,
+        "vips": vips,
     }
 
 

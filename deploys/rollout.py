@@ -65,10 +65,16 @@ class NodeChange:
 
 @dataclass(frozen=True)
 class Rollout:
-    """Per node what it needs, the waves in which it is done, and the addresses of the cluster's DNS services."""
+    """
+    What is done in a run.
+
+    + changes: per node what it needs; waves: in which it is done
+    + vips: the addresses on which nodes serve DNS; services: those of the cluster's DNS services
+    """
 
     changes: dict[str, NodeChange]
     waves: tuple[Wave, ...]
+    vips: tuple[str, ...]
     services: tuple[str, ...]
 
 
@@ -82,7 +88,8 @@ def of(state: State) -> Rollout:
     wanted = {host.name: policies.of(host) for host in hosts}
     changes, refusals = needed(wanted, fleet, seen.endpoints, len(state.inventory) - len(hosts))
     services = tuple(kube_services.vips(fleet, seen.endpoints))
-    if not any(node.vips(fleet, policy.dns_vips).values()) and not services:
+    vips = tuple(dict.fromkeys(vip for own in node.vips(fleet, policy.dns_vips).values() for vip in own))
+    if not vips and not services:
         logger.warning("no address of these nodes serves DNS (dns_vips in group_data/all.py): nothing can be proven")
     stop_if(refusals)
     order = ordered([host.name for host in hosts], policy.last_nodes)
@@ -90,7 +97,7 @@ def of(state: State) -> Rollout:
     healthy = [name for name in order if not changes[name]]
     order_of_waves = tuple(waves(changing, healthy, policy.canary_nodes, policy.wave_nodes))
     stop_if(_cluster_refusals(hosts, changes, order_of_waves))
-    return Rollout(changes, order_of_waves, services)
+    return Rollout(changes, order_of_waves, vips, services)
 
 
 def needed(

@@ -12,6 +12,10 @@ _sudo = True
 # "/usr/local/sbin/dnsmend-fix" for one that may also fix: deploys/privileges.py installs them. "sh": for root.
 _shell_executable = "sh"
 
+# Seconds after which one command on a node is given up, so that a node that hangs does not hold up the run for ever.
+# Reading has a shorter time of its own: node_deadline.
+_timeout = 900
+
 # An unknown or a changed host key ends the connection. "accept-new" takes an unknown one, once.
 ssh_strict_host_key_checking = "yes"
 

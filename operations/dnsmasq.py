@@ -117,7 +117,6 @@ def interface_policy(
     foreign: Sequence[str] = (),
     vips: Sequence[str] | None = None,
     undo_after: int = 180,
-    fresh: bool = True,
     run: str = runs.RUN,
 ) -> Generator[StringCommand, None, None]:
     """
@@ -128,7 +127,6 @@ def interface_policy(
     + foreign: for "bind-dynamic": interface patterns that other dnsmasq processes serve
     + vips: the addresses on which nodes serve DNS; None to discover them
     + undo_after: seconds after which the node takes the change back unless `verify.dns_answers` has confirmed it
-    + fresh: the node is read anew before it is changed; False where a plan was made already, and nothing is to change
     + run: the run's id, under which the old files are kept on the node
 
     The new configuration is tried on the model and tested by dnsmasq itself before it is written. Only the dnsmasq that
@@ -140,11 +138,12 @@ def interface_policy(
 
         dnsmasq.interface_policy(name="dnsmasq answers pods", policy="except-lo")
     """
-    if fresh and host.state.is_executing:
+    if host.state.is_executing:
+        # Others may have changed it since it was read.
         snapshot.forget(host)
     fleet = snapshot.fleet(snapshot.active(host.state.inventory))
     try:
-        served = node.vips(fleet, vips)[host.name]
+        served = node.vips(fleet if vips is None else {host.name: fleet[host.name]}, vips)[host.name]
         found = changes(host.name, fleet, policy=policy, interfaces=interfaces, foreign=foreign, served=served)
     except Refused as reason:
         yield refusal(f"refused: {reason}")

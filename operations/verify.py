@@ -53,7 +53,9 @@ def dns_answers(
     changed = any(change.did_change() for change in changes)
     if changed:
         snapshot.forget(host)
-    fleet = snapshot.fleet(snapshot.active(host.state.inventory))
+    # Who asks whom in the fleet tells the addresses; where they are known, the node's own snapshot is enough.
+    inventory = host.state.inventory
+    fleet = snapshot.fleet(snapshot.active(inventory) if vips is None else [inventory.get_host(host.name)])
     served = node.vips(fleet, vips)[host.name]
     read = fleet[host.name]
     if read is None or (changed and not served and not services):

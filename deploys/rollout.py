@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypedDict
 
 from pyinfra import logger
 from pyinfra.api.host import Host
@@ -82,22 +85,46 @@ class Rollout:
 def of(state: State) -> Rollout:
     """The rollout for the hosts of this run. Stops the run before any change if a node would have to refuse."""
     hosts = snapshot.active(state.inventory)
-    fleet = snapshot.fleet(hosts)
+    part = _part(hosts[0].data.get("shard"))
+    fleet = snapshot.everyone(state.inventory)
     policy = policies.of(hosts[0])
     seen = endpoints.of(state)
     wanted = {host.name: policies.of(host) for host in hosts}
-    changes, refusals = needed(wanted, fleet, seen.endpoints, len(state.inventory) - len(hosts))
+    changes, refusals = needed(wanted, fleet, seen.endpoints, max(0, len(state.inventory) - len(fleet)))
     services = tuple(kube_services.vips(fleet, seen.endpoints))
     vips = tuple(dict.fromkeys(vip for own in node.vips(fleet, policy.dns_vips).values() for vip in own))
     if not vips and not services:
         logger.warning("no address of these nodes serves DNS (dns_vips in group_data/all.py): nothing can be proven")
     stop_if(refusals)
-    order = ordered([host.name for host in hosts], policy.last_nodes)
-    changing = [name for name in order if changes[name]]
-    healthy = [name for name in order if not changes[name]]
-    order_of_waves = tuple(waves(changing, healthy, policy.canary_nodes, policy.wave_nodes))
+    order_of_waves = in_waves(changes, policy)
+    if part:
+        order_of_waves = (Wave(part["wave"], part["waves"], tuple(changes)),)
     stop_if(_cluster_refusals(hosts, changes, order_of_waves))
     return Rollout(changes, order_of_waves, vips, services)
+
+
+def in_waves(changes: Mapping[str, NodeChange], policy: Policy) -> tuple[Wave, ...]:
+    """The waves in which this is done."""
+    order = ordered(list(changes), policy.last_nodes)
+    changing = [name for name in order if changes[name]]
+    healthy = [name for name in order if not changes[name]]
+    return tuple(waves(changing, healthy, policy.canary_nodes, policy.wave_nodes))
+
+
+class Part(TypedDict):
+    """What a run over shards (deploys/shards_fix.py) tells one that does a part of it: its wave, and the fleet."""
+
+    wave: int
+    waves: int
+    fleet: dict[str, Snapshot | None]
+
+
+def _part(file: str | None) -> Part | None:
+    if not file:
+        return None
+    part: Part = json.loads(Path(file).read_bytes())
+    snapshot.know(part["fleet"])
+    return part
 
 
 def needed(

@@ -10,9 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pyinfra import host, inventory
+from pyinfra import host, inventory, state
 
-from deploys import evidence, look
+from deploys import endpoints, evidence, look
 from deploys import policy as policies
 from facts import snapshot
 
@@ -26,7 +26,13 @@ if host.name == hosts[0].name:
         policy = policies.of(host)
         fleet = snapshot.fleet(hosts)
         late = [one.name for one in hosts if snapshot.late(one)]
-        answer: dict[str, Any] = {"policy": asdict(policy), "fleet": fleet, "late": late}
+        answer: dict[str, Any] = {
+            "policy": asdict(policy),
+            "policies": {one.name: asdict(policies.of(one)) for one in hosts},
+            "endpoints": {vip: sorted(ends) for vip, ends in endpoints.of(state).endpoints.items()},
+            "fleet": fleet,
+            "late": late,
+        }
     elif request["step"] == "ask":
         known = [one for one in hosts if request["fleet"].get(one.name) is not None]
         recorded = look.ask(known, request["fleet"], [], policies.of(host), request["started"]) if known else None

@@ -1,13 +1,16 @@
-"""Diagnose a fleet from several machines, each near its part of the nodes, as one run. Changes nothing.
+"""Diagnose a fleet from several machines, each near its part of the nodes, as one run; and fix it, if that is asked.
 
     python -m deploys.shards inventory                                        # two workers on this machine
     python -m deploys.shards inventory --scheduler tcp://198.51.100.1:8786    # workers of a Dask cluster
     python -m deploys.shards inventory --data html=FILE --data bundle=DIR     # as for deploys/diagnose.py
+    python -m deploys.shards inventory --fix --dry                            # what deploys/fix_dns.py would do
+    python -m deploys.shards inventory --fix                                  # and do it, then diagnose
 
 The inventory is split into as many parts as there are workers, in its order. Each worker runs pyinfra on its part, from
 a checkout like this one; what they have read is put together here, and each is told all of it before it asks, so that
 the ways of queries from one part to another are known. A part whose worker dies is given to another one. Checks,
-verdict and reports are those of a run from one machine. Needs the extra `distributed` (docs/scale.md).
+verdict and reports are those of a run from one machine: deploys/shards_fix.py says how it is fixed. Needs the extra
+`distributed` (docs/scale.md).
 
 Exit code: 0 all well; 1 something failed, was unreachable or is unknown.
 """
@@ -16,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -30,7 +34,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from deploys.exits import Exit
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
     from deploys.bundle import Recorded
 
@@ -38,17 +42,21 @@ if TYPE_CHECKING:
 PATIENCE = 600
 #: What is kept of a worker's log where it has not answered.
 _LAST_WORDS = 400
+#: The same where it changes something.
+_ALL_WORDS = 100_000
 
 Step = Literal["read", "ask", "history"]
 
 
 class Request(TypedDict):
-    """What a worker is to do: a step of `deploys/shard.py` on these nodes, which is in `order`, compressed JSON."""
+    """What a worker is to do on these nodes: pyinfra's options and deploy, and a step in `order`, compressed JSON."""
 
     inventory: str
+    deploy: list[str]
     data: list[str]
     nodes: list[str]
     order: bytes
+    run: str
 
 
 class Answer(TypedDict):
@@ -57,6 +65,7 @@ class Answer(TypedDict):
     nodes: list[str]
     said: dict[str, Any] | None
     log: str
+    code: int
 
 
 def work(request: Request) -> Answer:
@@ -66,11 +75,19 @@ def work(request: Request) -> Answer:
         file.write_bytes(zlib.decompress(request["order"]))
         limits = [f"--limit={name}" for name in request["nodes"]]
         data = [f"--data={each}" for each in [*request["data"], f"shard={file}"]]
-        command = [sys.executable, "-m", "pyinfra", "-y", request["inventory"], "deploys/shard.py", *limits, *data]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+        command = [sys.executable, "-m", "pyinfra", request["inventory"], *request["deploy"], *limits, *data]
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env=os.environ | ({"DNSMEND_RUN": request["run"]} if request["run"] else {}),
+        )
         answer = file.with_suffix(".answer")
         said = json.loads(answer.read_bytes()) if answer.exists() else None
-    return {"nodes": request["nodes"], "said": said, "log": "" if said else done.stderr[-_LAST_WORDS:]}
+    log = "" if said else done.stderr[-(_LAST_WORDS if not request["run"] else _ALL_WORDS) :]
+    return {"nodes": request["nodes"], "said": said, "log": log, "code": done.returncode}
 
 
 @dataclass(frozen=True)
@@ -93,28 +110,41 @@ class Shards:
 
         + known: what the step needs to know, as JSON
         """
-        from distributed import CancelledError, wait
+        from distributed import wait
 
         # The snapshots of a fleet are much alike: a tenth of their size is sent.
         order = zlib.compress(json.dumps({"step": step, **(known or {})}).encode(), 1)
         requests: list[Request] = [
-            {"inventory": self.inventory, "data": self.data, "nodes": part, "order": order} for part in self.parts
+            {
+                "inventory": self.inventory,
+                "deploy": ["-y", "deploys/shard.py"],
+                "data": self.data,
+                "nodes": part,
+                "order": order,
+                "run": "",
+            }
+            for part in self.parts
         ]
         # Dask gives what a dead worker had to another one.
         futures = [self.client.submit(work, request, pure=False) for request in requests]
         with suppress(TimeoutError):
             wait(futures, timeout=self.patience)
-        found: list[Answer] = []
-        for request, future in zip(requests, futures, strict=True):
-            try:
-                if not future.done():
-                    future.cancel()
-                    raise TimeoutError(f"no worker has answered within {self.patience:.0f} s")
-                found.append(future.result(timeout=60))
-            except (Exception, CancelledError) as error:
-                log = f"{type(error).__name__}: {error}"
-                found.append({"nodes": request["nodes"], "said": None, "log": log[-_LAST_WORDS:]})
-        return found
+        return [heard(request, future, self.patience) for request, future in zip(requests, futures, strict=True)]
+
+
+def heard(request: Request, future: Future[Answer], patience: float) -> Answer:
+    """What a worker has answered; no answer, and why, where it has not."""
+    from distributed import CancelledError
+
+    try:
+        if not future.done():
+            future.cancel()
+            raise TimeoutError(f"no worker has answered within {patience:.0f} s")
+        answer: Answer = future.result(timeout=60)
+        return answer
+    except (Exception, CancelledError) as error:
+        log = f"{type(error).__name__}: {error}"
+        return {"nodes": request["nodes"], "said": None, "log": log[-_LAST_WORDS:], "code": 1}
 
 
 def look(shards: Shards) -> Recorded | None:
@@ -253,12 +283,20 @@ def main(arguments: Sequence[str]) -> Exit:
     paths = write.wanted(own)
     if "bundle" in own:
         bundle.check(own["bundle"])
-    names = names_of(options.inventory, others)
+    names = [name for name in names_of(options.inventory, others) if name not in options.exclude]
+    fixed = True
     with workers(options.scheduler, options.workers) as client:
         count = len(client.scheduler_info(n_workers=-1)["workers"])
         if not count:
             raise ValueError(f"{options.scheduler}: this scheduler has no worker")
         shards = Shards(client, options.inventory, others, split(names, count))
+        if options.fix:
+            from deploys import shards_fix
+
+            # Whatever has come of it is what the diagnosis after it says.
+            fixed = shards_fix.fix(shards, options.dry)
+            if options.dry:
+                return Exit.WELL if fixed else Exit.NOT_WELL
         seen = look(shards)
         if seen is None:
             raise ValueError("not one node was read")
@@ -270,7 +308,7 @@ def main(arguments: Sequence[str]) -> Exit:
     if "bundle" in own:
         bundle.save(own["bundle"], seen)
     write.write(diagnosis, paths)
-    return Exit.WELL if cases.well(diagnosis) else Exit.NOT_WELL
+    return Exit.WELL if fixed and cases.well(diagnosis) else Exit.NOT_WELL
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -278,6 +316,9 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("inventory", help="as for pyinfra; each worker has it, too")
     parser.add_argument("--scheduler", default="", help="the address of a Dask scheduler; its workers are used")
     parser.add_argument("--workers", type=int, default=2, help="processes on this machine, where there is no scheduler")
+    parser.add_argument("--exclude", metavar="NODE", action="append", default=[], help="leave this node alone")
+    parser.add_argument("--fix", action="store_true", help="as deploys/fix_dns.py, wave by wave; then diagnose")
+    parser.add_argument("--dry", action="store_true", help="with --fix: only print what would be done")
     parser.add_argument("--data", metavar="KEY=VALUE", action="append", default=[], help="as for diagnose.py")
     return parser.parse_args(arguments)
 

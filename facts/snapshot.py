@@ -7,7 +7,7 @@ Facts are never cached by pyinfra and each costs an exec of its own; thirty of t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict, cast
 
 import gevent.event
@@ -144,6 +144,19 @@ def forget(host: Host) -> None:
 def fleet(hosts: Iterable[Host]) -> dict[str, Snapshot | None]:
     """Every host's snapshot by host name, read in parallel."""
     return each(hosts, of)
+
+
+def know(elsewhere: Mapping[str, Snapshot | None]) -> None:
+    """What was read from other machines, of nodes that this run does not reach: they belong to its fleet."""
+    _elsewhere.update(elsewhere)
+
+
+def everyone(inventory: Inventory) -> dict[str, Snapshot | None]:
+    """The fleet: the hosts that are reached, as they are now, and those that other machines have read."""
+    return _elsewhere | fleet(active(inventory))
+
+
+_elsewhere: dict[str, Snapshot | None] = {}
 
 
 def deadline(host: Host) -> int:

@@ -141,7 +141,7 @@ def interface_policy(
     if host.state.is_executing:
         # Others may have changed it since it was read.
         snapshot.forget(host)
-    fleet = snapshot.fleet(snapshot.active(host.state.inventory))
+    fleet = snapshot.everyone(host.state.inventory)
     try:
         served = node.vips(fleet if vips is None else {host.name: fleet[host.name]}, vips)[host.name]
         found = changes(host.name, fleet, policy=policy, interfaces=interfaces, foreign=foreign, served=served)

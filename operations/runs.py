@@ -29,8 +29,8 @@ KEPT = 10
 #: On the controller, below the working directory.
 CONTROLLER_DIRECTORY = Path("runs")
 
-#: This process's run. A name that sorts by time.
-RUN = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(2)
+#: This process's run: a name that sorts by time; the one of which it does a part, where another process has begun it.
+RUN = os.environ.get("DNSMEND_RUN") or time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(2)
 _RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 

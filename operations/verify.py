@@ -55,7 +55,7 @@ def dns_answers(
         snapshot.forget(host)
     # Who asks whom in the fleet tells the addresses; where they are known, the node's own snapshot is enough.
     inventory = host.state.inventory
-    fleet = snapshot.fleet(snapshot.active(inventory) if vips is None else [inventory.get_host(host.name)])
+    fleet = snapshot.everyone(inventory) if vips is None else snapshot.fleet([inventory.get_host(host.name)])
     served = node.vips(fleet, vips)[host.name]
     read = fleet[host.name]
     if read is None or (changed and not served and not services):

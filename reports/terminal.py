@@ -57,6 +57,12 @@ def progress(sentence: str) -> None:
     Console(stderr=True, highlight=False).print(Text(f"--> {plain.line(sentence)}"))
 
 
+def quoted(text: str, most: int = 1000) -> None:
+    """Show what another program has printed, as it was laid out, with nothing in it that a terminal obeys."""
+    for line in plain.lines(text, most):
+        Console(stderr=True, highlight=False, soft_wrap=True).print(Text(f"    {line}"))
+
+
 def summary(diagnosis: Diagnosis, console: Console | None = None) -> None:
     """Print the whole diagnosis, short. NO_COLOR and the terminal's width are honoured."""
     console = console or Console(stderr=True, highlight=False)

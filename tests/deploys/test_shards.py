@@ -49,7 +49,7 @@ def test_a_worker_that_fails_or_hangs_leaves_its_part_unknown(client: Client, mo
             raise OSError("no space left on device")
         if "slow" in request["nodes"]:
             time.sleep(5)
-        return {"nodes": request["nodes"], "said": {"heard": True}, "log": ""}
+        return {"nodes": request["nodes"], "said": {"heard": True}, "log": "", "code": 0}
 
     monkeypatch.setattr(shards, "work", work)
     answers = Shards(client, "inventory", [], [["good"], ["bad"], ["slow"]], patience=2).each("read")
@@ -140,3 +140,53 @@ def _working(driver: int) -> tuple[int, int]:
                 return parent, int(process.name)
         time.sleep(0.05)
     raise AssertionError("no worker has begun")
+
+
+def fixed_by_two(*more: str) -> subprocess.CompletedProcess[str]:
+    """`python -m deploys.shards inventory --fix`, as a user has it."""
+    return subprocess.run(
+        [sys.executable, "-m", "deploys.shards", "inventory", "--fix", *more],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=os.environ | {"NO_COLOR": "1", "COLUMNS": "200"},
+    )
+
+
+def rules_of(lab: Lab) -> dict[str, str]:
+    """By node what is in dnsmasq's folder."""
+    return {node.name: node.run(["sh", "-c", "cd /etc/dnsmasq.d; tail -n +1 -- *"]).stdout for node in lab.nodes}
+
+
+@pytest.mark.lab
+def test_two_workers_fix_in_waves_and_one_undo_takes_it_back(healed: Lab, pyinfra: Run) -> None:
+    """node-0 is the first worker's and node-2 the second one's: two waves of one run, in the plan's order."""
+    healed.inject("dnsmasq-except-cilium", "node-0")
+    healed.inject("dnsmasq-interface-bond0", "node-2")
+    broken = rules_of(healed)
+    planned = fixed_by_two("--dry")
+    assert planned.returncode == Exit.WELL, planned.stderr
+    assert "-except-interface=cilium_*" in planned.stderr and "-interface=bond0" in planned.stderr
+    assert rules_of(healed) == broken
+    done = fixed_by_two()
+    assert done.returncode == Exit.WELL, done.stderr
+    assert done.stderr.index("Wave 1 of 2: node-0") < done.stderr.index("Wave 2 of 2: node-2")
+    assert "All is well" in done.stdout + done.stderr
+    assert {name for name, text in rules_of(healed).items() if text != broken[name]} == {"node-0", "node-2"}
+    run = done.stderr.rpartition("run=")[2].split()[0]
+    undone = pyinfra("-y", "inventory", "deploys/undo.py", "--data", f"run={run}", timeout=300)
+    assert undone.returncode == Exit.WELL, undone.stderr
+    assert rules_of(healed) == broken
+
+
+@pytest.mark.lab
+def test_a_wave_that_is_not_proven_stops_the_other_workers_too(healed: Lab) -> None:
+    healed.inject("dnsmasq-cannot-verify", "node-0")
+    healed.inject("dnsmasq-except-cilium", "node-2")
+    broken = rules_of(healed)
+    done = fixed_by_two()
+    assert done.returncode == Exit.NOT_WELL
+    assert "Wave 1 of 2 is not proven: no later node is changed" in done.stderr
+    assert "Wave 2 of 2: node-2" not in done.stderr
+    assert rules_of(healed) == broken

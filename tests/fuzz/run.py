@@ -2,24 +2,30 @@
 
     python -m tests.fuzz.run                      # every target, 10 minutes each
     python -m tests.fuzz.run --minutes 1 answers  # one of them
+    python -m tests.fuzz.run --within-minutes 60  # as many as there is time for, first those that have run least
     python -m tests.fuzz.run --again FILE answers # what a finding does
 
 A target fails where it raises, takes more than `SLOW` seconds for one input or more than `MEMORY` MB. The input is kept
-in tests/fuzz/findings. Exit code: 0 without a finding, 1 with one.
+in tests/fuzz/findings; how long each has run without a finding, and when, in docs/fuzzing.json. Exit code: 0 without a
+finding, 1 with one.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypedDict
 
 FINDINGS = Path(__file__).parent / "findings"
+RECORD = Path(__file__).parents[2] / "docs" / "fuzzing.json"
 #: Seconds for one input, megabytes for a process, bytes of an input.
 SLOW = 20
 MEMORY = 2500
@@ -32,6 +38,7 @@ def main() -> int:
     options.add_argument("targets", nargs="*", metavar="TARGET", help="default: all")
     options.add_argument("--minutes", type=float, default=10, help="for each target (default 10)")
     options.add_argument("--jobs", type=int, default=1, help="targets at once (default 1)")
+    options.add_argument("--within-minutes", type=float, metavar="M", help="no more targets than this allows")
     options.add_argument("--again", metavar="FILE", help="run one input, and show what it does")
     options.add_argument("--within", nargs=2, metavar=("TARGET", "CORPUS"), help=argparse.SUPPRESS)
     given, rest = options.parse_known_args()
@@ -49,6 +56,9 @@ def main() -> int:
             TARGETS[name].run(Path(given.again).read_bytes())
             print(f"{name}: nothing")
         return 0
+    if given.within_minutes is not None:
+        names.sort(key=lambda name: recorded().get(name, {"minutes": 0})["minutes"])
+        names = names[: max(1, int(given.within_minutes * given.jobs / given.minutes))]
     FINDINGS.mkdir(exist_ok=True)
     total = given.minutes * len(names) / given.jobs
     print(
@@ -58,6 +68,34 @@ def main() -> int:
         good = list(pool.map(lambda name: _apart(name, TARGETS[name].seeds, given.minutes), names))
     print(f"{sum(good)} of {len(good)} targets without a finding")
     return 0 if all(good) else 1
+
+
+class Run(TypedDict):
+    """What a target has stood without a finding: the longest run."""
+
+    minutes: float
+    executions: int
+    day: str
+
+
+def recorded() -> dict[str, Run]:
+    """By target."""
+    found: dict[str, Run] = json.loads(RECORD.read_text()) if RECORD.is_file() else {}
+    return found
+
+
+def keep(name: str, minutes: float, executions: int, found: bool) -> None:
+    """Remember a run, if it was the target's longest; a finding makes all before it worthless."""
+    with _keeping:
+        runs = recorded()
+        if found:
+            runs.pop(name, None)
+        elif name not in runs or minutes >= runs[name]["minutes"]:
+            runs[name] = {"minutes": minutes, "executions": executions, "day": time.strftime("%Y-%m-%d")}
+        RECORD.write_text(json.dumps(dict(sorted(runs.items())), indent=1) + "\n")
+
+
+_keeping = threading.Lock()
 
 
 def _apart(name: str, seeds: list[bytes], minutes: float) -> bool:
@@ -74,7 +112,9 @@ def _apart(name: str, seeds: list[bytes], minutes: float) -> bool:
         done = subprocess.run([*command, *limits], capture_output=True, text=True, errors="replace", check=False)
     runs = re.findall(r"^(?:#|Done )(\d+)", done.stderr, re.MULTILINE)
     took = time.monotonic() - began
-    said = f"{name}: {runs[-1] if runs else 0} runs in {took:.0f} s"
+    executions = int(runs[-1]) if runs else 0
+    said = f"{name}: {executions} runs in {took:.0f} s"
+    keep(name, minutes, executions, found=done.returncode != 0)
     if done.returncode == 0:
         print(f"{said}: nothing", flush=True)
         return True

@@ -86,8 +86,18 @@ class Alternatives(NodeFact[Backends | None]):
 
     # RHEL's `update-alternatives` is its `alternatives`, which knows no --query.
     script = rf"""
+newline='
+'
+links=
 for name in {" ".join(NAMES)}; do
-    changed=$(stat -c %Y "/etc/alternatives/$name" 2>/dev/null) || changed=0
+    [ ! -e "/etc/alternatives/$name" ] && [ ! -L "/etc/alternatives/$name" ] || links="$links /etc/alternatives/$name"
+done
+[ -z "$links" ] || links=$(stat -c %n=%Y $links 2>/dev/null)
+for name in {" ".join(NAMES)}; do
+    changed=0
+    for link in $links; do
+        case $link in "/etc/alternatives/$name="*) changed=${{link#*=}} ;; esac
+    done
     if said=$(update-alternatives --query "$name" 2>/dev/null); then
         echo "query $name $changed"
     elif said=$(alternatives --display "$name" 2>/dev/null) && [ -n "$said" ]; then
@@ -95,12 +105,20 @@ for name in {" ".join(NAMES)}; do
     else
         continue
     fi
-    printf '%s\n' "$said" | head -n 200 | sed 's/^/= /'
+    left=200 IFS=$newline
+    set -f
+    for line in $said; do
+        [ $((left -= 1)) -ge 0 ] || break
+        printf '= %s\n' "$line"
+    done
+    set +f
+    unset IFS
 done
 for name in iptables ip6tables; do
     path=$(command -v "$name") || continue
     echo "command $name $path $(readlink -f "$path")"
-    echo "= $("$path" -V 2>&1 | head -n 1)"
+    said=$("$path" -V 2>&1)
+    printf '= %s\n' "${{said%%"$newline"*}}"
 done
 """
 

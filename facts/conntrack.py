@@ -52,7 +52,7 @@ class Flows(TypedDict):
 
 # Defines `can_ask`: whether conntrack(8) is there, and loads no module.
 _ASK = r"""
-[ "$(id -u)" = 0 ] || { echo "only root sees connections" >&2; exit 77; }
+[ "${euid:-$(id -u)}" = 0 ] || { echo "only root sees connections" >&2; exit 77; }
 can_ask() {
     command -v conntrack >/dev/null ||
         { echo "conntrack not found, and the kernel has no file for it" >&2; return 127; }
@@ -76,7 +76,8 @@ class Conntrack(NodeFact[ConntrackState | None]):
     """
 
     script = rf"""{_ASK}
-echo "table $(cat $tracked/nf_conntrack_count) $(cat $tracked/nf_conntrack_max)"
+# Not `read`: dash asks for single bytes, and of a number in /proc/sys the kernel gives the first one only.
+echo "table" $(cat $tracked/nf_conntrack_count $tracked/nf_conntrack_max)
 if [ -r /proc/net/stat/nf_conntrack ]; then sed 's/^/proc /' /proc/net/stat/nf_conntrack
 elif can_ask; then conntrack -S | sed 's/^/tool /'
 fi

@@ -50,10 +50,12 @@ class CoreDnsProcesses(NodeFact[list[CoreDns]]):
     # An absolute link below /proc/PID/root would lead into the node's own files: it is put below it again. A folder on
     # the way may be one too: so nothing leaves the node but what a Corefile has to say of upstreams.
     script = rf"""
-[ "$(id -u)" = 0 ] || {{ echo "only root sees the files of others" >&2; exit 77; }}
+[ "${{euid:-$(id -u)}}" = 0 ] || {{ echo "only root sees the files of others" >&2; exit 77; }}
 cd /proc || exit 1
+found=$(grep -lx coredns [0-9]*/comm 2>/dev/null)
+[ -n "$found" ] || exit 0
 own=$(stat -L -c %d:%i /)
-grep -lx coredns [0-9]*/comm 2>/dev/null | head -n {MOST} | while read -r comm; do
+printf '%s\n' "$found" | head -n {MOST} | while read -r comm; do
     pid=${{comm%/comm}}
     netns=$(readlink "$pid/ns/net") || continue
     user=$(sed -n 's/^Uid:[[:space:]]*\([0-9]*\).*/\1/p' "$pid/status")
@@ -78,7 +80,8 @@ grep -lx coredns [0-9]*/comm 2>/dev/null | head -n {MOST} | while read -r comm; 
     netns=${{netns#*[}}
     echo "process $pid ${{netns%]}} $path"
     [ ! -f "$pid/root$file" ] || head -c {MOST_BYTES} "$pid/root$file" |
-        grep -aE '[{{}}]|^[[:space:]]*(forward|proxy)[[:space:]]' | base64
+        grep -aE '[{{}}]|^[[:space:]]*(forward|proxy)[[:space:]]' | base64 -w 0
+    echo
 done
 """
 

@@ -63,46 +63,76 @@ class Dnsmasq(TypedDict):
 # any name in a unit of their own, and arguments that name a file which only root may read: for people's processes no
 # file is read (dnsmasq runs as a system's user or as nobody), and a unit's name has a unit's letters (systemd.unit(5)).
 _SCRIPT = r"""
-[ "$(id -u)" = 0 ] || { echo "only root sees another user's network namespace" >&2; exit 77; }
-left=500 seen="|" newline='
+[ "${euid:-$(id -u)}" = 0 ] || { echo "only root sees another user's network namespace" >&2; exit 77; }
+left=500 seen="|" wanted= newline='
 '
+# Told at once is what a path is; files are read together at the end, because a process costs more than a file.
 emit() {
     case "$seen" in *"|$1|"*) return ;; esac
     # No line can hold such a name: what its beginning stands for is then known not to be known.
-    case "$1" in *"$newline"*) echo "large ${1%%"$newline"*}"; return ;; esac
+    case "$1" in *"$newline"*) printf '%s\n' "large ${1%%"$newline"*}"; return ;; esac
     seen="$seen$1|" left=$((left - 1))
     [ $left -gt 0 ] || return
     if [ -d "$1" ]; then
-        echo "dir $1"
-        ls -1A "$1" | head -n 500 | while IFS= read -r entry; do
+        printf '%s\n' "dir $1"
+        entries=0
+        for entry in "$1"/* "$1"/.[!.]* "$1"/..?*; do
             kind=other
-            if [ -d "$1/$entry" ]; then kind=dir; elif [ -f "$1/$entry" ]; then kind=file
-            elif [ -L "$1/$entry" ]; then kind=dangling; elif [ ! -e "$1/$entry" ]; then kind=file; fi
-            echo "entry $kind $entry"
+            if [ -d "$entry" ]; then kind=dir; elif [ -f "$entry" ]; then kind=file
+            elif [ -L "$entry" ]; then kind=dangling; elif [ ! -e "$entry" ]; then continue; fi
+            [ $((entries += 1)) -le 500 ] || break
+            entry=${entry##*/}
+            printf '%s\n' "entry $kind ${entry%%"$newline"*}"
         done
         for entry in "$1"/*; do [ -d "$entry" ] || emit "$entry"; done
-    elif [ ! -e "$1" ]; then echo "missing $1"
-    elif [ "$1" != /dev/null ] && { [ ! -f "$1" ] || [ ! -r "$1" ]; }; then echo "unreadable $1"
-    elif [ "$(stat -L -c %s "$1")" -gt 262144 ]; then echo "large $1"
-    else
-        echo "file $(stat -L -c '%a %u %g %Y %d:%i' "$1") $1"
-        base64 "$1"
-        for named in $(sed -n 's/^[[:space:]]*conf-\(file\|dir\)[[:space:]]*=[[:space:]]*//p' "$1" | tr -d '"'); do
-            emit "${named%%,*}"
-        done
+    elif [ ! -e "$1" ]; then printf '%s\n' "missing $1"
+    elif [ "$1" != /dev/null ] && { [ ! -f "$1" ] || [ ! -r "$1" ]; }; then printf '%s\n' "unreadable $1"
+    else wanted=$wanted$1$newline
     fi
+}
+contents() {
+    IFS=$newline
+    set -f
+    told=$(stat -L -c '%s %a %u %g %Y %d:%i %n' -- $wanted)
+    wanted= small=
+    for line in $told; do
+        about=${line#* }
+        path=${about#* * * * * }
+        if [ "${line%% *}" -gt 262144 ]; then
+            printf '%s\n' "large $path"
+            continue
+        fi
+        printf '%s\n' "file $about"
+        base64 -w 0 -- "$path"
+        echo
+        small=$small$path$newline
+    done
+    [ -z "$small" ] ||
+        small=$(sed -n '/^[[:space:]]*conf-\(file\|dir\)[[:space:]]*=/{s/^[^=]*=[[:space:]]*//;s/"//g;p;}' -- $small)
+    set +f
+    unset IFS
+    for named in $small; do emit "${named%%,*}"; done
 }
 home=$(readlink /proc/1/ns/net)
 running=no
 for comm in $(grep -lx dnsmasq /proc/[0-9]*/comm 2>/dev/null); do
     dir=${comm%/comm}
-    netns=$(readlink "$dir/ns/net") && set -- $(cat "$dir/stat" 2>/dev/null) && [ $# -gt 22 ] || continue
-    unit=$(sed -n 's|.*/\([^/]*\.service\).*|\1|p' "$dir/cgroup" | head -n 1)
+    netns=$home
+    [ "$dir/ns/net" -ef /proc/1/ns/net ] || netns=$(readlink "$dir/ns/net") || continue
+    { read -r stat <"$dir/stat"; } 2>/dev/null && set -- $stat && [ $# -gt 22 ] || continue
+    unit=
+    while [ -z "$unit" ] && IFS= read -r group; do
+        # The last part of the path that has a service's name in it.
+        while case $group in */*) ;; *) false ;; esac; do
+            case ${group##*/} in *.service*) unit=${group##*/} unit=${unit%.service*}.service && break ;; esac
+            group=${group%/*}
+        done
+    done <"$dir/cgroup"
     case $unit in *[!A-Za-z0-9:_.\\@-]*) unit= ;; esac
     echo "process $1 $4 ${22} $netns ${unit:--} $(base64 -w 0 "$dir/cmdline")"
     [ "$unit" != dnsmasq.service ] || running=yes
     [ "$netns" = "$home" ] || continue
-    user=$(sed -n 's/^Uid:[[:space:]]*\([0-9]*\).*/\1/p' "$dir/status")
+    while read -r key user rest; do [ "$key" != Uid: ] || break; done <"$dir/status"
     [ "${user:-0}" -lt 1000 ] || [ "$user" = 65534 ] || continue
     IFS='
 '
@@ -125,16 +155,32 @@ echo "host $home $(getconf CLK_TCK) $(sed -n 's/^btime //p' /proc/stat)"
 emit /etc/dnsmasq.conf
 for defaults in /etc/default/dnsmasq /etc/sysconfig/dnsmasq; do [ ! -e $defaults ] || emit $defaults; done
 if command -v systemctl >/dev/null; then
-    state=$(systemctl show dnsmasq.service -p LoadState --value 2>/dev/null)
-    echo "unit $state $running $(systemctl show dnsmasq.service -p ExecStart --value 2>/dev/null | head -n 1)"
+    state= starts=
+    IFS=$newline
+    set -f
+    for line in $(systemctl show dnsmasq.service -p LoadState -p ExecStart 2>/dev/null); do
+        case $line in
+            LoadState=*) state=${line#*=} ;;
+            ExecStart=*) starts=${starts:-${line#*=}} ;;
+        esac
+    done
+    set +f
+    unset IFS
+    printf '%s\n' "unit $state $running $starts"
     if [ "$state$running" = loadedno ] && [ -r /etc/default/dnsmasq ]; then
         for named in $(sed 's/^[[:space:]]*#.*//' /etc/default/dnsmasq | tr -c 'A-Za-z0-9/._-' '\n' | grep '^/'); do
             emit "$named"
         done
     fi
 fi
-echo "nonlocal $(cat /proc/sys/net/ipv4/ip_nonlocal_bind /proc/sys/net/ipv6/ip_nonlocal_bind 2>/dev/null | tr '\n' ' ')"
-echo "version $(dnsmasq --version 2>/dev/null | sed -n '1s/.*version \([^ ]*\).*/\1/p')"
+while [ -n "$wanted" ]; do contents; done
+# A shell that asks for single bytes gets the first one only: it is all there is of 0 and 1.
+read -r nonlocal </proc/sys/net/ipv4/ip_nonlocal_bind
+echo "nonlocal $nonlocal"
+version=$(dnsmasq --version 2>/dev/null)
+version=${version%%"$newline"*}
+case $version in *"version "*) version=${version##*version } ;; *) version= ;; esac
+echo "version ${version%% *}"
 """
 
 

@@ -72,6 +72,8 @@ class Answer:
                 contents[path].append(base64.b64decode(line))
             else:
                 self._other(kind, rest)
+        for file in self.files.values():
+            file["entries"].sort(key=lambda entry: entry["name"])
         for path, content in contents.items():
             self.files[path]["content"] = b"".join(content).decode("utf-8", "surrogateescape")
 

@@ -25,12 +25,13 @@ class ImageIptables(NodeFact[str]):
 
     # An absolute link in the image would lead to the node's files: only a file itself is read, in a real folder.
     script = r"""
-[ "$(id -u)" = 0 ] || { echo "only root sees another process's files" >&2; exit 77; }
-own=$(stat -L -c %d:%i /)
+[ "${euid:-$(id -u)}" = 0 ] || { echo "only root sees another process's files" >&2; exit 77; }
+own=
 for comm in /proc/[0-9]*/comm; do
     read -r name <"$comm" || continue
     [ "$name" = kube-proxy ] || continue
     process=${comm%/comm}
+    own=${own:-$(stat -L -c %d:%i /)}
     [ "$(stat -L -c %d:%i "$process/root/")" != "$own" ] || continue
     for folder in usr/sbin sbin; do
         [ ! -L "$process/root/$folder" ] || continue

@@ -9,7 +9,8 @@ import json
 from typing import Any
 
 #: Defines the shell function `show BYTES COMMAND...` for a command that runs `ip -j`. It drops fields that no fact
-#: reads: `ip -d` says about 900 bytes for each interface, and a node has one per pod. A cut is said on standard error.
+#: reads: `ip -d` says about 900 bytes for each interface, and a node has one per pod. A short answer goes as
+# it is: the process would cost the node more than the bytes. A cut is said on standard error.
 SHOW = r"""
 condense() {
     sed -E -e 's/,"info_(slave_)?data":\{[^{}]*\}//g' \
@@ -21,10 +22,12 @@ show() {
     most=$1
     shift
     answer=$("$@") || exit $?
-    answer=$(printf '%s' "$answer" | condense)
-    [ "${#answer}" -le "$most" ] || echo "truncated: $most of ${#answer} bytes of $*" >&2
-    printf '%s' "$answer" | head -c "$most"
-    echo
+    [ "${#answer}" -lt 4000 ] || answer=$(printf '%s' "$answer" | condense)
+    if [ "${#answer}" -gt "$most" ]; then
+        echo "truncated: $most of ${#answer} bytes of $*" >&2
+        answer=$(printf '%s' "$answer" | head -c "$most")
+    fi
+    printf '%s\n' "$answer"
 }
 """
 

@@ -82,7 +82,7 @@ class Ipvs(NodeFact[IpvsTable | None]):
 
     # A group is a service with its real servers. In /proc numbers are hexadecimal: 0035 is port 53.
     script = rf"""
-[ "$(id -u)" = 0 ] || {{ echo "only root sees the IPVS table" >&2; exit 77; }}
+[ "${{euid:-$(id -u)}}" = 0 ] || {{ echo "only root sees the IPVS table" >&2; exit 77; }}
 groups() {{
     awk -v what="$1" '
         !/^(-A|-a|TCP|UDP|SCTP|FWM|  ->)/ || /RemoteAddress/ {{ next }}
@@ -103,7 +103,7 @@ groups() {{
 tool=no
 command -v ipvsadm >/dev/null && tool=yes && echo tool
 if [ ! -e /proc/net/ip_vs ]; then
-    release=$(uname -r)
+    read -r release </proc/sys/kernel/osrelease
     if [ -r "/lib/modules/$release/modules.dep" ]; then
         if grep -q '/ip_vs\.ko' "/lib/modules/$release/modules.dep"; then echo "support not loaded"
         else echo "support no kernel support"

@@ -62,6 +62,7 @@ SYSCTLS = (
     "net/ipv4/conf/all/route_localnet",
     "net/ipv4/conf/*/rp_filter",
 )
+_WANTED = f"^({'|'.join(OPTIONS)})=|^# ({'|'.join(OPTIONS)}) is not set$"
 #: A node has one rp_filter for each interface, and one interface for each pod.
 MOST = 600
 
@@ -83,24 +84,42 @@ class Kernel(NodeFact[KernelState]):
     # A part of the kernel that was built in may leave no trace but in modules.builtin and in the configuration.
     script = rf"""
 cd /proc/sys || exit 1
-grep -s '' {" ".join(SYSCTLS)} | awk '
-    NR <= {MOST} {{ print "sysctl", $0 }}
-    END {{ if (NR > {MOST}) print "truncated: {MOST} of " NR " sysctls" > "/dev/stderr" }}'
-release=$(uname -r)
-[ -r "/lib/modules/$release/modules.builtin" ] && echo listed
-for module in {" ".join(MODULES)}; do
-    if grep -qs "^$module " /proc/modules; then echo "module $module loaded"
-    elif grep -qs "/$module\.ko" "/lib/modules/$release/modules.builtin"; then echo "module $module built in"
-    fi
-done
-for config in "/boot/config-$release" "/lib/modules/$release/config" /proc/config.gz; do
-    [ -r "$config" ] || continue
-    case $config in
-        *.gz) gzip -dc "$config" ;;
-        *) cat "$config" ;;
-    esac | sed -n -E 's/^# (CONFIG_[A-Z0-9_]+) is not set$/\1=n/; s/^({"|".join(OPTIONS)})=/config \1 /p'
-    break
-done
+read -r release <kernel/osrelease
+set --
+[ ! -r /proc/modules ] || set -- from=modules /proc/modules
+if [ -r "/lib/modules/$release/modules.builtin" ]; then
+    echo listed
+    set -- "$@" from=builtin "/lib/modules/$release/modules.builtin"
+fi
+{{
+    grep -s '' {" ".join(SYSCTLS)}
+    for config in "/boot/config-$release" "/lib/modules/$release/config" /proc/config.gz; do
+        [ -r "$config" ] || continue
+        case $config in
+            *.gz) gzip -dc "$config" | grep -E '{_WANTED}' ;;
+            *) grep -E '{_WANTED}' "$config" ;;
+        esac
+        break
+    done
+}} | awk '
+    from == "modules" {{ has[$1] = "loaded"; next }}
+    from == "builtin" {{
+        sub(/.*\//, "")
+        sub(/\.ko.*/, "")
+        if (!($0 in has)) has[$0] = "built in"
+        next
+    }}
+    /^net\// {{
+        if (++sysctls <= {MOST}) print "sysctl", $0
+        next
+    }}
+    / is not set$/ {{ print "config", $2, "n"; next }}
+    {{ sub(/=/, " "); print "config", $0 }}
+    END {{
+        if (sysctls > {MOST}) print "truncated: {MOST} of " sysctls " sysctls" > "/dev/stderr"
+        count = split("{" ".join(MODULES)}", module)
+        for (i = 1; i <= count; i++) if (module[i] in has) print "module", module[i], has[module[i]]
+    }}' "$@" from=sysctls -
 """
 
     @staticmethod

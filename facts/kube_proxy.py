@@ -6,15 +6,16 @@ from typing_extensions import override
 
 from facts.kube_proxy_answer import Proxy, read_proxy
 from facts.reading import NodeFact
+from facts.units import FOLDERS
 
 # Processes of other network namespaces (a node in a container, on the machine that is read) are not this node's.
 # Anybody can give a process one of these names, and arguments that name a file which only root may read: only root's
 # count, as whom all of them run.
 # A configuration in a container is read below /proc/PID/root, where a relative link (a ConfigMap's ..data) holds.
 _SCRIPT = r"""
-[ "$(id -u)" = 0 ] || { echo "only root sees another user's network namespace" >&2; exit 77; }
+[ "${euid:-$(id -u)}" = 0 ] || { echo "only root sees another user's network namespace" >&2; exit 77; }
 home=$(readlink /proc/self/ns/net)
-pid=0 unit= root= page=/dev/null
+pid=0 unit= root= command= config=
 get() {
     if command -v curl >/dev/null; then
         curl -q -s -g -m 3 --noproxy '*' -w '\n@http %{http_code}\n' "http://$1$2"
@@ -58,10 +59,13 @@ for comm in /proc/[0-9]*/comm; do
     command=$(tr '\0' '\n' <"$dir/cmdline")
 done 2>/dev/null
 if [ "$pid" = 0 ] && command -v systemctl >/dev/null; then
+    # systemd is asked of those only that have a file.
     for unit in kube-proxy k3s k3s-agent snap.microk8s.daemon-kubelite snap.microk8s.daemon-proxy; do
-        [ "$(systemctl show "$unit.service" -p LoadState --value 2>/dev/null)" = loaded ] || continue
-        started=$(systemctl show "$unit.service" -p ExecStart --value | sed -n '1s/.*argv\[\]=\([^;]*\) ;.*/\1/p')
-        echo "unit $unit.service $started"
+        unit=$unit.service found=
+        for folder in @FOLDERS@; do [ ! -e "$folder/$unit" ] || { found=$folder; break; }; done
+        [ -n "$found" ] && [ "$(systemctl show "$unit" -p LoadState --value 2>/dev/null)" = loaded ] || continue
+        started=$(systemctl show "$unit" -p ExecStart --value | sed -n '1s/.*argv\[\]=\([^;]*\) ;.*/\1/p')
+        echo "unit $unit $started"
         command=$(printf '%s\n' $started)
         break
     done
@@ -69,7 +73,8 @@ fi
 for manifest in /etc/kubernetes/manifests /var/lib/rancher/rke2/agent/pod-manifests; do
     for file in "$manifest"/kube-proxy*; do [ ! -e "$file" ] || echo "manifest $file"; done
 done
-config=$(printf '%s\n' "$command" | sed -n -e '/^--config$/{n;p;q;}' -e 's/^--config=//p' | head -n 1)
+[ -z "$command" ] ||
+    config=$(printf '%s\n' "$command" | sed -n -e '/^--config$/{n;p;q;}' -e 's/^--config=//p' | head -n 1)
 if [ -n "$config" ] && [ -r "$root$config" ]; then
     echo "config $config $(head -c 65536 "$root$config" | base64 -w 0)"
 elif [ -n "$config" ]; then
@@ -129,7 +134,7 @@ class KubeProxy(NodeFact[Proxy | None]):
     """
 
     limit = 30
-    script = _SCRIPT
+    script = _SCRIPT.replace("@FOLDERS@", " ".join(FOLDERS))
 
     @staticmethod
     @override

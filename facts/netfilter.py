@@ -50,8 +50,9 @@ class Ruleset(TypedDict):
 # and any question would load it. In a container without the kernel's modules that cannot be told.
 TOOLS = r"""
 names() {
-    if [ "$1" = 4 ]; then cat /proc/net/ip_tables_names; else cat /proc/net/ip6_tables_names; fi 2>/dev/null |
-        sort | tr '\n' ' '
+    set -- $(if [ "$1" = 4 ]; then cat /proc/net/ip_tables_names; else cat /proc/net/ip6_tables_names; fi 2>/dev/null)
+    # They come in the order in which they were loaded.
+    [ $# -eq 0 ] || printf '%s\n' "$@" | sort | tr '\n' ' '
 }
 saver() {
     if [ "$2" = 4 ]; then command=iptables; else command=ip6tables; fi
@@ -63,10 +64,11 @@ saver() {
     esac
 }
 no_nft() {
+    [ -e /proc/modules ] && [ ! -d /sys/module/nf_tables ] || return
     builtin="/lib/modules/$(uname -r)/modules.builtin"
-    [ -e /proc/modules ] && [ ! -d /sys/module/nf_tables ] && [ -r "$builtin" ] && ! grep -q '/nf_tables\.ko' "$builtin"
+    [ -r "$builtin" ] && ! grep -q '/nf_tables\.ko' "$builtin"
 }
-[ "$(id -u)" = 0 ] || { echo "only root may read the rules" >&2; exit 77; }
+[ "${euid:-$(id -u)}" = 0 ] || { echo "only root may read the rules" >&2; exit 77; }
 """
 
 

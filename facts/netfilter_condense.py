@@ -74,14 +74,13 @@ function finish(    i, n, line, lines, met, meets, met_chain, to) {{
     for (i in chains) print "chains", i, chains[i]
     for (i in kinds) print "hashed", i, kinds[i]
     for (i in shown) if (shown[i] > {MOST}) print "cut", i, shown[i]
-    fflush()
-    close(digest)
+    if (digested) {{ printf "digest "; fflush(); close(digest); print ""; digested = 0 }}
     split("", body); split("", seen); split("", again); split("", queue); split("", told)
     split("", count); split("", chains); split("", kinds); split("", shown); split("", builtin); split("", filters)
     split("", kept)
     queued = twice = 0
 }}
-BEGIN {{ digest = "sha256sum | sed \"s/^/digest /; s/ *-$//\"" }}
+BEGIN {{ digest = "sha256sum" }}
 /^\[/ {{
     rule = substr($0, index($0, "]") + 2)
     chain = $3
@@ -106,7 +105,7 @@ BEGIN {{ digest = "sha256sum | sed \"s/^/digest /; s/ *-$//\"" }}
             if (who == "admin" || who == "kube") who = {_chain(FOREIGN_RULES, "rule", "admin")}
         }}
         count[who]++
-        print rule | digest
+        print rule | digest; digested = 1
     }}
     if ((index(rule, "dport") && rule ~ / --dports? ([0-9:]+,)*53([ ,]|$)/) || index(rule, "kube-dns")) {{
         about_dns($0, rule)
@@ -118,9 +117,9 @@ BEGIN {{ digest = "sha256sum | sed \"s/^/digest /; s/ *-$//\"" }}
     if ($2 != "-") {{
         builtin[chain] = 1
         print "policy", chain, $2
-        print "policy", chain, $2 | digest
+        print "policy", chain, $2 | digest; digested = 1
     }} else if (owner(chain) != "kube") {{
-        print "chain", chain | digest
+        print "chain", chain | digest; digested = 1
         if (++chains[whose[chain]] <= {MOST_NAMES}) print "chain", whose[chain], chain
     }} else if (hashed[chain]) {{
         split(chain, part, "-")

@@ -140,7 +140,8 @@ def read_table(lines: list[str]) -> Table:
         elif word == "duplicate":
             table["duplicates"].append({"text": second, "times": int(first)})
         elif word == "digest":
-            table["foreign_digest"] = rest
+            # sha256sum(1) names its standard input "-".
+            table["foreign_digest"] = rest.removesuffix("-").rstrip()
         elif word == "cut":
             table["cut"][first] = int(second)
         else:

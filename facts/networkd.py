@@ -57,25 +57,43 @@ class Networkd(NodeFact[NetworkdState | None]):
 
     # Later files win, and of two with the same name the one in /etc (systemd.syntax(7)): sorted by name, last is best.
     script = rf"""
-for file in /run/systemd/netif/links/*; do
-    [ -f "$file" ] || continue
-    awk -F= -v number="${{file##*/}}" '
-        $1 == "ADMIN_STATE" {{ state = $2 }}
-        $1 == "NETWORK_FILE" {{ file = $2 }}
-        END {{ if (file != "" && state != "unmanaged" && state != "") print "link", number, state, file }}' "$file"
-done | head -n {MOST}
+set -- /run/systemd/netif/links/*
+# A link may go meanwhile, with its file: grep(1) passes over it.
+[ ! -f "$1" ] || grep -s -e '^ADMIN_STATE=' -e '^NETWORK_FILE=' /dev/null "$@" | awk -F= '
+    function tell() {{
+        if (file != "" && state != "unmanaged" && state != "" && ++told <= {MOST}) print "link", number, state, file
+        state = file = ""
+    }}
+    {{
+        at = index($1, ":")
+        if (substr($1, 1, at - 1) != path) tell()
+        path = number = substr($1, 1, at - 1)
+        sub(/.*\//, "", number)
+        if (substr($1, at + 1) == "ADMIN_STATE") state = $2; else file = $2
+    }}
+    END {{ tell() }}'
+left={MOST}
 for link in /sys/class/net/*; do
-    [ -r "$link/ifindex" ] || continue
-    echo "name $(cat "$link/ifindex") ${{link##*/}}"
-done 2>/dev/null | head -n {MOST}
-for file in /usr/lib/systemd/networkd.conf /etc/systemd/networkd.conf $(
-    ls /usr/lib/systemd/networkd.conf.d/*.conf /run/systemd/networkd.conf.d/*.conf \
-        /etc/systemd/networkd.conf.d/*.conf 2>/dev/null | awk -F/ '{{ print $NF, $0 }}' | sort | cut -d " " -f 2-); do
-    [ ! -f "$file" ] || head -n 500 "$file" | sed -n 's/^ *\(ManageForeign[A-Za-z]*\) *= */foreign \1 /p'
+    [ -r "$link/ifindex" ] && read -r number <"$link/ifindex" || continue
+    [ $((left -= 1)) -ge 0 ] || break
+    printf '%s\n' "name $number ${{link##*/}}"
+done 2>/dev/null
+set --
+for file in /usr/lib/systemd/networkd.conf.d/*.conf /run/systemd/networkd.conf.d/*.conf \
+    /etc/systemd/networkd.conf.d/*.conf; do
+    [ ! -f "$file" ] || set -- "$@" "${{file##*/}} $file"
 done
-for link in /sys/class/net/*; do
-    grep -qs -e '^DEVTYPE=vxlan$' -e '^DEVTYPE=geneve$' "$link/uevent" || continue
-    number=$(cat "$link/ifindex")
+IFS='
+'
+[ $# -lt 2 ] || set -- $(printf '%s\n' "$@" | sort)
+unset IFS
+for file in /usr/lib/systemd/networkd.conf /etc/systemd/networkd.conf "$@"; do
+    file=${{file#* }}
+    [ ! -f "$file" ] || sed -n -e 's/^ *\(ManageForeign[A-Za-z]*\) *= */foreign \1 /p' -e 500q "$file"
+done
+grep -ls -e '^DEVTYPE=vxlan$' -e '^DEVTYPE=geneve$' /dev/null /sys/class/net/*/uevent | while IFS= read -r link; do
+    link=${{link%/uevent}}
+    read -r number <"$link/ifindex" || continue
     file=$(sed -n 's/^E:ID_NET_LINK_FILE=//p' "/run/udev/data/n$number" 2>/dev/null | head -n 1)
     [ -z "$file" ] || [ ! -f "$file" ] ||
         echo "policy $number $file $(head -n 500 "$file" | sed -n 's/^ *MACAddressPolicy *= *//p' | tail -n 1)"

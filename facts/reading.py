@@ -32,22 +32,41 @@ _WORDS = 300
 _ERRORS = 200
 _DENIED = re.compile(r"permission denied|operation not permitted|must be root|access denied", re.IGNORECASE)
 
-# A content line can never look like a delimiter, because sed marks each one. Bytes that are not printable ASCII become
-# "?", so that no answer can fail to decode (file contents travel as base64). Standard error and the exit code are
-# caught in a variable: a pipeline's subshell could not hand them back, and a file must not be written. Processes are
-# what a section costs: what is the same for all of them is done once, and what said nothing needs no marks.
+# A content line can never look like a delimiter: what begins one is drawn by lot on the node, stands in no command line
+# and in no environment, and leaves the node in no line; awk(1) marks all other lines. Bytes that are not printable
+# ASCII become "?", so that no answer can fail to decode (file contents travel as base64). Standard error is caught in
+# a variable, since a file must not be written. Processes are what a section costs: what is the same for all of them is
+# done once, so a script finds its user's number in $euid.
 _PRELUDE = r"""export LC_ALL=C PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
-silent='
-@code 0'
+euid=$(id -u)
+export euid
 section() {
-    echo "@begin $1"
-    errors=$( { { timeout -k 1 "$2" sh -c "$3" 2>&3 </dev/null; printf '\n@code %s\n' $? >&3; } \
-        | sed 's/^/|/' >&4; } 3>&1 )
-    echo
-    if [ "$errors" = "$silent" ]; then echo '!@code 0'; else printf '%s\n' "$errors" | sed 's/^/!/'; fi
-    echo "@end $1"
+    printf '\n%s begin %s\n' "$mark" "$1"
+    errors=$(timeout -k 1 "$2" sh -c "$3" 2>&1 >&4 4>&- </dev/null)
+    code=$?
+    printf '\n%s errors\n%s\n%s code %s\n%s end %s\n' "$mark" "$errors" "$mark" "$code" "$mark" "$1"
 }
+unset mark
+read -r mark </proc/sys/kernel/random/uuid || mark=$(od -An -N 16 -t x1 /dev/urandom | tr -d ' \n')
+[ -n "$mark" ] || exit 0
 """
+# The line's end before a delimiter belongs to it: content may end without one. An empty line is held back until it is
+# known to be no such one.
+_MARKED = r"""awk '
+    NR == 1 { mark = $0 " "; next }
+    index($0, mark) == 1 {
+        word = substr($0, length(mark) + 1)
+        if (word ~ /^begin /) { print "@" word; sign = "|" }
+        else if (word == "errors") sign = "!"
+        else if (word ~ /^code /) print "!@" word
+        else { print "@" word; sign = "" }
+        held = 0
+        next
+    }
+    sign == "" { next }
+    held { print sign; held = 0 }
+    $0 == "" { held = 1; next }
+    { print sign $0 }'"""
 _PRINTABLE = r"tr -c '\11\12\40-\176' '?'"
 
 
@@ -132,7 +151,8 @@ def section_name(fact: NodeFact[T] | type[NodeFact[T]]) -> str:
 def commands(facts: Iterable[NodeFact[T]]) -> str:
     """One shell script that runs every fact's section, in order; it exits 0 whatever the sections do."""
     calls = [f"section {section_name(fact)} {fact.limit} {shlex.quote(fact.script)}" for fact in facts]
-    return "\n".join([f"{_PRELUDE}{{", *calls, f"true; }} 4>&1 | {_PRINTABLE}"])
+    told = "printf '%s\\n' \"$mark\""
+    return "\n".join([f"{_PRELUDE}{{ {told}", *calls, f"true; }} 4>&1 | {_PRINTABLE} | {_MARKED}"])
 
 
 def readings(facts: Mapping[str, NodeFact[Any]], output: list[str]) -> dict[str, Reading[Any]]:

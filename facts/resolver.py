@@ -130,14 +130,20 @@ class Resolved(NodeFact[ResolvedState | None]):
 
     script = rf"""
 [ -d /run/systemd/system ] || {{ echo "systemd does not run here" >&2; exit 127; }}
+newline='
+'
 for folder in {" ".join(_FOLDERS)}; do
     for file in "$folder/resolved.conf" "$folder"/resolved.conf.d/*.conf; do
         [ -f "$file" ] || continue
         [ -r "$file" ] || exit 77
         echo "file $file"
-        head -c 20000 "$file" | sed -e '/^[#;]/d' -e 's/^/ /'
-        # The file's last line may have no end.
-        echo
+        IFS=$newline
+        set -f
+        for line in $(head -c 20000 "$file"); do
+            case $line in [#\;]*) ;; *) printf ' %s\n' "$line" ;; esac
+        done
+        set +f
+        unset IFS
     done
 done
 [ "$(systemctl is-active systemd-resolved.service)" = active ] || exit 0
@@ -146,8 +152,10 @@ sed -n 's/^nameserver/uplinks &/p' /run/systemd/resolve/resolv.conf
 command -v resolvectl >/dev/null || {{ echo "no resolvectl: the servers of each link are not known" >&2; exit 0; }}
 export COLUMNS=10000
 servers=$(resolvectl --no-pager dns) && domains=$(resolvectl --no-pager domain) || exit $?
-printf '%s\n' "$servers" | sed 's/^/dns /'
-printf '%s\n' "$domains" | sed 's/^/domain /'
+IFS=$newline
+set -f
+printf 'dns %s\n' $servers
+printf 'domain %s\n' $domains
 """
 
     @staticmethod

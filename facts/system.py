@@ -52,17 +52,18 @@ class System(NodeFact[SystemState | None]):
     script = r"""
 for release in /etc/os-release /usr/lib/os-release; do
     [ -r "$release" ] || continue
-    head -n 50 "$release" | sed -n 's/^\(ID\|VERSION_ID\|PRETTY_NAME\)=/os &/p'
+    sed -n -e 's/^\(ID\|VERSION_ID\|PRETTY_NAME\)=/os &/p' -e 50q "$release"
     break
 done
-echo "kernel $(uname -r)"
-echo "machine $(uname -m)"
-echo "hostname $(uname -n)"
+# Whatever the order of its options, uname has an order of its own.
+set -- $(uname -nrm)
+printf '%s\n' "kernel $2" "machine $3" "hostname $1"
 read -r uptime rest </proc/uptime && echo "uptime $uptime"
 echo "clock $(date +%s)"
-echo "euid $(id -u)"
+echo "euid ${euid:-$(id -u)}"
 if [ -s /run/systemd/container ]; then
-    echo "container $(head -n 1 /run/systemd/container)"
+    read -r container </run/systemd/container
+    printf '%s\n' "container $container"
 elif container=$(systemd-detect-virt -c 2>/dev/null); then
     echo "container $container"
 elif [ -e /run/.containerenv ]; then

@@ -28,8 +28,7 @@ class Udp(NodeFact[UdpState | None]):
 
     script = r"""
 [ -r /proc/net/snmp ] || { echo "/proc/net/snmp is not readable" >&2; exit 77; }
-grep '^Udp:' /proc/net/snmp
-grep -s -e '^Udp6InDatagrams' -e '^Udp6InCsumErrors' /proc/net/snmp6 || true
+grep -hs -e '^Udp:' -e '^Udp6InDatagrams' -e '^Udp6InCsumErrors' /proc/net/snmp /proc/net/snmp6 || true
 """
 
     @staticmethod

@@ -65,6 +65,24 @@ NAMES = (
     "ufw.service",
     "netfilter-persistent.service",
 )
+# systemctl(1) has instances last.
+_NAMES = " ".join(f"'{name}'" for name in sorted(NAMES, key=lambda name: "*" in name))
+#: Where units have their files: systemd.unit(5).
+FOLDERS = (
+    "/etc/systemd/system.control",
+    "/run/systemd/system.control",
+    "/run/systemd/transient",
+    "/run/systemd/generator.early",
+    "/etc/systemd/system",
+    "/etc/systemd/system.attached",
+    "/run/systemd/system",
+    "/run/systemd/system.attached",
+    "/run/systemd/generator",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+    "/run/systemd/generator.late",
+)
 _PROPERTIES = (
     "Id",
     "LoadState",
@@ -101,9 +119,40 @@ class Units(NodeFact[list[Unit]]):
         }
     """
 
+    # systemd looks through its folders for each unit that it is asked of, and tells all about it: it is asked of those
+    # only that it has loaded or that have a file. Before a failed unit's name there may be a mark.
     script = rf"""
 [ -d /run/systemd/system ] || {{ echo "systemd does not run here" >&2; exit 127; }}
-systemctl show --no-pager -p {",".join(_PROPERTIES)} {" ".join(f"'{name}'" for name in NAMES)}
+set -f
+listed=$(systemctl list-units --all --full --plain --no-legend --no-pager {_NAMES}) || exit $?
+loaded= folders=
+IFS='
+'
+for line in $listed; do
+    unset IFS
+    set -- $line
+    case $1 in *.service) ;; *) shift ;; esac
+    loaded="$loaded $1"
+done
+unset IFS
+for folder in {" ".join(FOLDERS)}; do
+    [ ! -d "$folder" ] || folders="$folders $folder"
+done
+set --
+for unit in {_NAMES}; do
+    known=
+    for name in $loaded; do
+        case $name in $unit) known="$known $name" ;; esac
+    done
+    [ -n "$known" ] || for folder in $folders; do
+        [ -e "$folder/$unit" ] || [ -L "$folder/$unit" ] || continue
+        known=$unit
+        break
+    done
+    set -- "$@" $known
+done
+[ $# -gt 0 ] || exit 0
+systemctl show --no-pager -p {",".join(_PROPERTIES)} "$@"
 """
 
     @override

@@ -44,7 +44,8 @@ _NETNS = r"''|/proc/[0-9]{1,10}/ns/net"
 #: What `probes.carry.is_local` makes of an address.
 _LOCAL = (
     r":|'grep -q \"\^[0-9a-f]{32} \" /proc/net/if_inet6'"
-    r"|'grep -A1 -x \" \*\|-- [0-9]{1,3}(?:\[\.\][0-9]{1,3}){3}\" /proc/net/fib_trie \| grep -q \"/32 host LOCAL\"'"
+    r"|'awk \"/\^ \*\[\|\]-- [0-9]{1,3}(?:\[\.\][0-9]{1,3}){3}\\\$/ \{ getline; if \(/32 host LOCAL/\) found = 1 \}"
+    r" END \{ exit !found \}\" /proc/net/fib_trie'"
 )
 #: `probes.carry`: a row's fields. What is compared or counted must be a number: bash would evaluate anything else.
 _ROW = (
@@ -101,7 +102,8 @@ def _questions() -> Tree:
     where = [" ", _one(r"[0-9]{1,4}"), " ", _one(_NETNS), " ", _one(_LOCAL), " ", _one(r"[0-9]{1,4}"), " "]
     ask = ["\nask", *where, _one(r"[0-9]{1,3}"), {"each": "rows", "body": [" ", _one(_ROW)]}, " &"]
     arguments = _one(rf"[0-9]{{1,4}} (?:{ADDRESS}) [0-9]{{1,4}} [0-9]{{1,2}} [0-9]{{1,4}}")
-    echo = ["\nwithin", *where, f"sh -c {shlex.quote(ping.SCRIPT)} sh ", arguments, " &"]
+    rows = {"each": "echoes", "body": [" ", arguments]}
+    echo = ["\nwithin", *where, f"sh -c {shlex.quote(ping.SCRIPT)} sh", rows, " &"]
     return [before, _one(QUOTED), after, {"each": "sources", "body": [{"either": [ask, echo]}]}, f"\nwait\n{end}"]
 
 

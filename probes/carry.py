@@ -38,30 +38,48 @@ from probes.probe import Probe, Source, validate
 IN_FLIGHT = 64
 """How many tries a node has in flight, over all its sources."""
 
+# Processes are what asking costs a node, an interpreter most of all: python3 is tried out only after it has failed.
+# Where it cannot work, it has asked nothing, and the next carrier takes its place.
 _DISPATCHER = r"""
 export LC_ALL=C
 unset BASH_ENV ENV
+exec 3>&1
 printf '\n@dns probes %s\n' @PROBES@
-carrier=none
-if python3 -IBS -c 'import selectors, socket' 2>/dev/null; then carrier=python3
-elif bash -c ': 3<>/dev/udp/127.0.0.1/9' 2>/dev/null; then carrier=bash
-elif command -v dig >/dev/null 2>&1; then carrier=dig
-fi
-tell() { while IFS= read -r line; do printf '@dns stderr %s %s\n' "$1" "$line"; done; }
+without_python() {
+  carrier=none
+  if bash -c ': 3<>/dev/udp/127.0.0.1/9' 2>/dev/null; then carrier=bash
+  elif command -v dig >/dev/null 2>&1; then carrier=dig
+  fi
+}
+if command -v python3 >/dev/null 2>&1; then carrier=python3; else without_python; fi
 within() {
   source=$1 netns=$2 local=$3 limit=$4
   shift 4
-  set -- sh -c "$local || { echo the address is not in this network namespace >&2; exit 3; }; exec \"\$@\"" sh "$@"
+  [ "$local" = : ] ||
+    set -- sh -c "$local || { echo the address is not in this network namespace >&2; exit 3; }; exec \"\$@\"" sh "$@"
   [ -z "$netns" ] || set -- nsenter "--net=$netns" "$@"
-  { timeout -k 1 "$limit" "$@" 2>&1 >&3 3>&- </dev/null | tell "$source"; } 3>&1
+  errors=$(timeout -k 1 "$limit" "$@" 2>&1 >&3 3>&- </dev/null)
+  code=$?
+  set -f
+  IFS='
+'
+  for line in $errors; do printf '@dns stderr %s %s\n' "$source" "$line"; done
+  unset IFS
+  return $code
 }
 ask() {
   printf '@dns carrier %s %s\n' "$1" "$carrier"
   source=$1 netns=$2 local=$3 limit=$4
   shift 4
+  if [ "$carrier" = python3 ]; then
+    within "$source" "$netns" "$local" "$limit" python3 -IBS -c @PYTHON3@ "$@"
+    case $? in 0 | 124 | 137) return ;; esac
+    python3 -IBS -c 'import _socket, posix, select' 2>/dev/null && return
+    without_python
+    printf '@dns carrier %s %s\n' "$source" "$carrier"
+  fi
   case $carrier in
     bash) within "$source" "$netns" "$local" "$limit" bash -c @BASH@ bash "$@" ;;
-    python3) within "$source" "$netns" "$local" "$limit" python3 -IBS -c @PYTHON3@ "$@" ;;
     dig) within "$source" "$netns" "$local" "$limit" sh -c @DIG@ sh "$@" ;;
   esac
 }
@@ -84,11 +102,11 @@ def carry(probes: Sequence[Probe]) -> str:
             limit = time_limit([probe for _, probe in questions], share)
             rows = " ".join(quote(_row(index, probe, first_try(probes, index))) for index, probe in questions)
             parts.append(f"ask {where} {limit} {share} {rows} &")
-        for index, probe in mine:
-            if probe["protocol"] == "icmp":
-                overall = ping.overall_s(probe)
-                arguments = f"{index} {quote(probe['destination'])} {probe['tries']} {ping.wait_s(probe)} {overall}"
-                parts.append(f"within {where} {overall + 2} sh -c {quote(ping.SCRIPT)} sh {arguments} &")
+        echoes = [(index, probe) for index, probe in mine if probe["protocol"] == "icmp"]
+        if echoes:
+            limit = max(ping.overall_s(probe) for _, probe in echoes) + 2
+            arguments = " ".join(_echo(index, probe) for index, probe in echoes)
+            parts.append(f"within {where} {limit} sh -c {quote(ping.SCRIPT)} sh {arguments} &")
     texts = {
         "PROBES": json.dumps(list(probes), separators=(",", ":")),
         "BASH": bash.SCRIPT,
@@ -149,6 +167,10 @@ def _row(index: int, probe: Probe, first: int) -> str:
     return " ".join(map(str, fields))
 
 
+def _echo(index: int, probe: Probe) -> str:
+    return f"{index} {quote(probe['destination'])} {probe['tries']} {ping.wait_s(probe)} {ping.overall_s(probe)}"
+
+
 def is_local(address: str) -> str:
     """A sh command that fails where the address is not a local one.
 
@@ -161,4 +183,5 @@ def is_local(address: str) -> str:
     if isinstance(parsed, ipaddress.IPv6Address):
         return f'grep -q "^{parsed.packed.hex()} " /proc/net/if_inet6'
     pattern = str(parsed).replace(".", "[.]")
-    return f'grep -A1 -x " *|-- {pattern}" /proc/net/fib_trie | grep -q "/32 host LOCAL"'
+    found = "{ getline; if (/32 host LOCAL/) found = 1 }"
+    return f'awk "/^ *[|]-- {pattern}\\$/ {found} END {{ exit !found }}" /proc/net/fib_trie'

@@ -13,10 +13,14 @@ INTERVAL_S = 0.2
 """The shortest that iputils lets an unprivileged user have (ping(8), -i)."""
 
 SCRIPT = r"""
-{ timeout -s INT -k 1 "$5" ping -n -c "$3" -i 0.2 -W "$4" "$2"; } 2>&1 |
-  while IFS= read -r line; do printf "@dns ping %s %s\n" "$1" "$line"; done
+while [ $# -ge 5 ]; do
+  { timeout -s INT -k 1 "$5" ping -n -c "$3" -i 0.2 -W "$4" "$2"; } 2>&1 |
+    while IFS= read -r line; do printf "@dns ping %s %s\n" "$1" "$line"; done &
+  shift 5
+done
+wait
 """
-"""Arguments: the probe's number, destination, count, seconds to wait for the last reply, seconds overall.
+"""Arguments, for each probe: its number, destination, count, seconds to wait for the last reply, seconds overall.
 SIGINT lets ping print what it has; a ping that is not there says so in its own section."""
 
 _REPLY = re.compile(r"^\d+ bytes from .*\b(?:icmp_)?seq=(\d{1,6})\b.*\btime[=<](\d{1,9}(?:\.\d{1,9})?) ?ms")

@@ -2,16 +2,21 @@
 
 This file is run there as it stands: `python3 -c`, its standard library, 3.6 or newer (hence the quoted
 annotations). Arguments: how many tries may be in flight, then one row per question (see `probes.carry`).
+
+What `socket` and `selectors` import takes as long as Python itself takes to start, and an interpreter starts for each
+source: the modules below them have all that is needed.
 """
 
-import os
-import selectors
-import socket
+import _socket
+import posix
+import select
 import sys
 import time
 
 SPACING = 0.01
 LINE = 1000
+#: pipe(7): what is not longer stays in one piece, whoever else writes.
+PIECE = 4096
 
 
 class Attempt:
@@ -30,10 +35,10 @@ class Attempt:
         self.start = 0.0
 
     def open(self) -> None:
-        family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
-        kind = socket.SOCK_STREAM if self.tcp else socket.SOCK_DGRAM
+        family = _socket.AF_INET6 if ":" in self.address else _socket.AF_INET
+        kind = _socket.SOCK_STREAM if self.tcp else _socket.SOCK_DGRAM
         self.start = time.monotonic()
-        self.socket = socket.socket(family, kind)
+        self.socket = _socket.socket(family, kind)
         self.socket.setblocking(False)
         try:
             self.socket.connect((self.address, int(self.port)))
@@ -43,9 +48,9 @@ class Attempt:
 
     def go(self) -> None:
         """Connected: a question is shorter than any send buffer, so that one send takes it whole."""
-        failed = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        failed = self.socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
         if failed:
-            raise OSError(failed, os.strerror(failed))
+            raise OSError(failed, posix.strerror(failed))
         self.socket.send(self.message)
         self.connected = True
 
@@ -63,10 +68,12 @@ class Attempt:
 
     def tell(self, state: str, data: bytes = b"") -> None:
         label = f"{self.probe} {self.number}"
-        print(f"@dns try {label} {int((time.monotonic() - self.start) * 1e6)} {state}", flush=True)
+        lines = [f"@dns try {label} {int((time.monotonic() - self.start) * 1e6)} {state}\n"]
         text = data.hex()
-        for at in range(0, len(text), LINE):
-            print(f"@dns data {label} {text[at : at + LINE]}", flush=True)
+        lines += [f"@dns data {label} {text[at : at + LINE]}\n" for at in range(0, len(text), LINE)]
+        together = "".join(lines)
+        for piece in [together] if len(together) <= PIECE else lines:
+            posix.write(1, piece.encode("ascii", "replace"))
 
 
 def step(attempt: Attempt) -> bool:
@@ -95,9 +102,18 @@ def main(in_flight: int, table: "list[str]") -> None:
     rounds = max(int(row[4]) for row in rows)
     waiting = [(turn, Attempt(row, turn)) for turn in range(rounds) for row in rows if turn < int(row[4])]
     waiting.reverse()
-    flying = set()  # type: set[Attempt]
-    selector = selectors.DefaultSelector()
+    flying = {}  # type: dict[int, Attempt]
+    poll = select.poll()
+
+    def over(attempt: Attempt) -> None:
+        number = attempt.socket.fileno()
+        poll.unregister(number)
+        attempt.socket.close()
+        del flying[number]
+
     began = time.monotonic()
+    # No deadline comes before it.
+    quiet = float("inf")
     while waiting or flying:
         now = time.monotonic()
         while waiting and len(flying) < in_flight and began + waiting[-1][0] * SPACING <= now:
@@ -107,31 +123,32 @@ def main(in_flight: int, table: "list[str]") -> None:
             except OSError as error:
                 attempt.tell("error " + str(error.strerror))
                 continue
-            events = selectors.EVENT_READ if attempt.connected else selectors.EVENT_WRITE
-            selector.register(attempt.socket, events, attempt)
-            flying.add(attempt)
-        times = [attempt.start + attempt.deadline for attempt in flying]
+            poll.register(attempt.socket.fileno(), select.POLLIN if attempt.connected else select.POLLOUT)
+            flying[attempt.socket.fileno()] = attempt
+            quiet = min(quiet, attempt.start + attempt.deadline)
+        until = quiet
         if waiting and len(flying) < in_flight:
-            times.append(began + waiting[-1][0] * SPACING)
-        for key, _ in selector.select(max(0.0, min(times) - time.monotonic())) if times else ():
-            attempt = key.data
+            until = min(until, began + waiting[-1][0] * SPACING)
+        wait = max(0.0, until - time.monotonic()) * 1000
+        for number, _ in poll.poll(wait) if until < float("inf") else ():
+            attempt = flying[number]
+            was_connected = attempt.connected
             if step(attempt):
-                selector.unregister(attempt.socket)
-                attempt.socket.close()
-                flying.discard(attempt)
-            elif attempt.connected and key.events == selectors.EVENT_WRITE:
-                selector.modify(attempt.socket, selectors.EVENT_READ, attempt)
+                over(attempt)
+            elif attempt.connected and not was_connected:
+                poll.modify(number, select.POLLIN)
         now = time.monotonic()
-        for attempt in [attempt for attempt in flying if now >= attempt.start + attempt.deadline]:
+        if now < quiet:
+            continue
+        for attempt in [attempt for attempt in flying.values() if now >= attempt.start + attempt.deadline]:
             if not attempt.tcp:
                 attempt.tell("timeout")
             elif attempt.connected:
                 attempt.tell(f"timeout connected, {len(attempt.received)} bytes")
             else:
                 attempt.tell("timeout no connection")
-            selector.unregister(attempt.socket)
-            attempt.socket.close()
-            flying.discard(attempt)
+            over(attempt)
+        quiet = min((attempt.start + attempt.deadline for attempt in flying.values()), default=float("inf"))
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ def legacy(folder: Path, script: str | None, **options: object) -> Reading[Any]:
         if script is not None:
             (folder / name).write_text(f"#!/bin/sh\n{script}\n")
             (folder / name).chmod(0o755)
-    for name in ("sh", "timeout", "tr", "sed", "id", "head", "unshare"):
+    for name in ("sh", "timeout", "tr", "sed", "awk", "id", "head", "unshare"):
         (folder / name).symlink_to(str(shutil.which(name)))
     fact = LegacyPreflight()
     command = fact.command().replace(":/usr/local/sbin:/usr/sbin:/sbin", "")

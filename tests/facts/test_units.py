@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from facts.units import Unit, Units
+from facts.units import FOLDERS, Unit, Units
 
 Sample = Callable[[str], list[str]]
 
@@ -64,3 +64,47 @@ def test_without_systemd_the_tool_is_missing() -> None:
     reading = fact.process(answer.stdout.splitlines())
     assert (reading["state"], reading["value"]) == ("tool missing", [])
     assert reading["detail"] == "systemd does not run here"
+
+
+def test_systemd_is_asked_of_what_it_has_loaded_and_of_what_has_a_file(tmp_path: Path) -> None:
+    folder = tmp_path / "units"
+    folder.mkdir()
+    (folder / "unbound.service").touch()
+    (folder / "nscd.service").symlink_to("/nonexistent")
+    (folder / "unrelated.service").touch()
+    (tmp_path / "systemctl").write_text(
+        """#!/bin/sh
+case "$1" in
+    list-units)
+        echo "  dnsmasq@lan.service loaded active running Not of k3s.service"
+        echo "* named.service     loaded failed failed  BIND" ;;
+    show)
+        shift 4
+        for unit; do printf 'Id=%s\\nLoadState=loaded\\nActiveState=active\\nSubState=running\\n\\n' "$unit"; done ;;
+esac
+"""
+    )
+    (tmp_path / "systemctl").chmod(0o755)
+    fact = Units()
+    script = fact.script.replace("/run/systemd/system ]", "/run ]")
+    for path in FOLDERS:
+        script = script.replace(f" {path} ", f" {folder} ").replace(f" {path};", f" {folder};")
+    fact.script = f"PATH={tmp_path}:$PATH\n{script}"
+    answer = subprocess.run(["sh", "-c", fact.command()], capture_output=True, text=True, check=True)
+    reading = fact.process(answer.stdout.splitlines())
+    assert [unit["unit"] for unit in reading["value"]] == [
+        "unbound.service",
+        "named.service",
+        "nscd.service",
+        "dnsmasq@lan.service",
+    ]
+
+
+def test_systemd_that_does_not_answer_is_no_node_without_units(tmp_path: Path) -> None:
+    (tmp_path / "systemctl").write_text("#!/bin/sh\necho 'Failed to connect to bus: Connection refused' >&2; exit 1\n")
+    (tmp_path / "systemctl").chmod(0o755)
+    fact = Units()
+    fact.script = f"PATH={tmp_path}:$PATH\n" + fact.script.replace("/run/systemd/system ]", "/run ]")
+    answer = subprocess.run(["sh", "-c", fact.command()], capture_output=True, text=True, check=True)
+    reading = fact.process(answer.stdout.splitlines())
+    assert (reading["state"], reading["detail"]) == ("failed", "Failed to connect to bus: Connection refused")

@@ -22,7 +22,7 @@ from probes import probe as probe_module
 from probes.dns import Answers
 from probes.probe import Probe, Result, Source
 
-TOOLS = ("sh", "bash", "python3", "dig", "timeout", "grep", "dd", "od", "nsenter", "ping", "date", "sleep")
+TOOLS = ("sh", "bash", "python3", "dig", "timeout", "grep", "awk", "dd", "od", "nsenter", "ping", "date", "sleep")
 
 NODE_SETUP = """
 ip link set lo up

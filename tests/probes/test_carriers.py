@@ -228,6 +228,39 @@ def test_a_node_with_no_carrier_at_all(network: Network) -> None:
     assert "ping" in icmp["tries"][0]["detail"]
 
 
+@pytest.mark.parametrize(
+    ("python3", "missing", "carrier"),
+    [
+        ("echo 'ModuleNotFoundError: No module named _socket' >&2; exit 1", (), "bash"),
+        ("exit 127", (), "bash"),
+        ("exit 139", (), "bash"),
+        ("exit 1", ("bash",), "dig"),
+    ],
+)
+def test_a_python_that_cannot_work_gives_way(
+    network: Network, tmp_path: Path, python3: str, missing: tuple[str, ...], carrier: str
+) -> None:
+    (tmp_path / "python3").write_text(f"#!/bin/sh\n{python3}\n")
+    (tmp_path / "python3").chmod(0o755)
+    for result in network.ask(
+        probe("10.9.0.1", "a.x", tries=2),
+        probe("10.9.0.1", "a.x", source=network.in_pod, tries=2),
+        path=f"{tmp_path}:{network.path('python3', *missing)}",
+    ):
+        assert (count.summary(result), result["carrier"]) == ("answered 2/2", carrier)
+
+
+def test_a_python_that_ends_in_between_is_not_asked_twice(network: Network, tmp_path: Path) -> None:
+    """It has asked already: the tries that it has told of count, and no other carrier asks them again."""
+    real = network.path() + "/python3"
+    script = f'#!/bin/sh\ncase $3 in import*) exec {real} "$@" ;; esac\n{real} "$@"\nexit 1\n'
+    (tmp_path / "python3").write_text(script)
+    (tmp_path / "python3").chmod(0o755)
+    done, _ = network.run([probe("10.9.0.1", "a.x", tries=3)], f"{tmp_path}:{network.path('python3')}")
+    assert done.stdout.count("@dns try") == 3
+    assert done.stdout.count("@dns carrier") == 1
+
+
 def test_no_nsenter(network: Network) -> None:
     result = network.ask(probe("10.9.0.1", "a.x", source=network.in_pod, tries=2), path=network.path("nsenter"))[0]
     assert count.unknown(result) == 2

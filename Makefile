@@ -16,7 +16,7 @@ define install
 		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing; fi
 endef
 
-.PHONY: demo demo-ipvs test inotify fuzz test-kubernetes bench bench-scale check setup docs test-packages kubernetes-packages lock audit collateral clean
+.PHONY: demo demo-ipvs test inotify fuzz test-kubernetes bench bench-scale check setup docs test-packages kubernetes-packages lock audit collateral faults clean
 
 demo: setup          ## bring the lab up, break node-0's dnsmasq, watch dnsmend heal it
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m lab.demo
@@ -92,6 +92,10 @@ audit:               ## known vulnerabilities of what dnsmend is built on; needs
 
 collateral:          ## what each operation costs those who are served meanwhile, on the lab that is up: docs/collateral.md
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m bench.collateral --runs $(or $(RUNS),3)
+
+faults: setup        ## what a node is like after whatever has failed in a run: docs/faults.md; FAULTS="--scenarios except-lo --minutes 30"
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m lab up
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m bench.faults $(FAULTS)
 
 clean:               ## take the lab down and drop what was set up in this checkout
 	-$(VENV)/bin/python -m lab down

@@ -8,6 +8,8 @@ it takes a few unauthenticated ones at a time and drops the rest (MaxStartups in
 from __future__ import annotations
 
 import resource
+import socket
+import sys
 import time
 from functools import wraps
 from typing import Any
@@ -15,12 +17,18 @@ from typing import Any
 from paramiko import SSHException, Transport
 from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.connectors.ssh_util import raise_connect_error
+from pyinfra.connectors.sshuserclient.client import SSHClient
 
 #: Nodes at a time: they mostly wait, for the network and for answers that do not come.
 PARALLEL = 200
 #: Seconds after which a connection on which nothing comes looks whether it is wanted. paramiko's 0.1 wakes a thousand
 #: of them ten thousand times a second, a fifth of a core; closing one waits as long.
 IDLE = 1.0
+#: Seconds after which a node that says nothing at all is lost: one whose power is cut closes no connection, and pyinfra
+#: would wait for its answer for ever, with all other nodes locked. A cable that is out for less loses nothing.
+SILENT = 60
+#: Seconds between two signs of life.
+SIGN = 15
 #: Files that a run may have open, one for each connection: a shell gives 1024.
 FILES = 65536
 #: What paramiko says of a server that has hung up before it was greeted.
@@ -38,6 +46,8 @@ def install() -> None:
     connector: Any = SSHConnector
     if not hasattr(connector._connect, "__wrapped__"):
         connector._connect = _final_unless_cut_off(connector._connect)
+        client: Any = SSHClient
+        client.connect = _with_signs_of_life(client.connect)
 
 
 def cut_off(error: BaseException) -> bool:
@@ -60,3 +70,30 @@ def _final_unless_cut_off(connect: Any) -> Any:
             raise_connect_error(self.host, "Could not connect", "no answer in time" if waited else error)
 
     return once
+
+
+def _with_signs_of_life(connect: Any) -> Any:
+    """For nodes and bastions alike: tcp(7) ends a connection to one that does not answer, and what waits for it fails.
+
+    A node behind a bastion is on the bastion's own connection, which its kernel ends after some 15 minutes
+    (tcp_retries2): it notices only that something is sent to the node, which SSH's own signs of life see to.
+    """
+
+    @wraps(connect)
+    def connected(self: SSHClient, *args: Any, **arguments: Any) -> None:
+        connect(self, *args, **arguments)
+        transport: Any = self.get_transport()
+        transport.set_keepalive(SIGN)
+        # A channel of a bastion's has no options of its own; elsewhere than on Linux they are called otherwise.
+        if sys.platform == "linux" and hasattr(transport.sock, "setsockopt"):
+            for level, option, value in (
+                (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+                (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SIGN),
+                (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, SIGN),
+                (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, SILENT // SIGN - 1),
+                # What is sent and not acknowledged: keepalive's counting stops meanwhile.
+                (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT * 1000),
+            ):
+                transport.sock.setsockopt(level, option, value)
+
+    return connected

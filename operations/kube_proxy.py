@@ -78,6 +78,8 @@ def unsynced(before: Proxy, proxy: Proxy | None) -> str:
     if not proxy["answers"]:
         silent = before["pid"] and not before["answers"]
         return "" if silent else "kube-proxy does not answer on its metrics address"
+    if proxy["sync"] is None and before["sync"] is not None:
+        return "kube-proxy's metrics do not tell whether it has synced"
     if proxy["sync"] and not proxy["sync"]["last"]:
         return "kube-proxy has not synced yet"
     return ""

@@ -19,6 +19,7 @@ import gevent
 import gevent.event
 from pyinfra import host, logger
 from pyinfra.api.command import FunctionCommand, QuoteString, StringCommand
+from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.facts import FactBase, get_fact
 from pyinfra.api.host import Host
 from pyinfra.api.operation import operation
@@ -237,9 +238,18 @@ def release(run: str = runs.RUN) -> None:
     """Let go of everything that this process holds. Registered with `atexit`; what cannot be released runs out."""
     hosts, _held.hosts = list(_held.hosts.values()), {}
     held, _held.lease = _held.lease, None
-    parallel.each(hosts, lambda each: _ask(each, "release", run))
+    answers = parallel.each(hosts, lambda each: _ask(each, "release", run))
+    # In the middle of a run the connection may be gone: at its end, when all are closed, another one is opened.
+    _held.hosts = {
+        each.name: each
+        for each in hosts
+        if each.connected and not answers[each.name].startswith(("released", "not ours"))
+    }
     if state := _begun.pop(run, None):
-        runs.record(run, "", "ended", failed=sorted(each.name for each in state.failed_hosts))
+        try:
+            runs.record(run, "", "ended", failed=sorted(each.name for each in state.failed_hosts))
+        except PyinfraError as reason:
+            logger.error(str(reason))
     if held:
         try:
             lease.release(*held, run)

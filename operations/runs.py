@@ -15,6 +15,7 @@ from typing import Any
 
 from pyinfra import host
 from pyinfra.api.command import QuoteString, StringCommand
+from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.operation import operation
 
 from facts.runs import FOLDER, Runs, UndoPlan
@@ -75,7 +76,10 @@ def printable(text: str) -> str:
 def begin(run: str, waves: Sequence[Wave], policy: Mapping[str, Any]) -> None:
     """Open the run's journal: who, the policy, the waves. From here on each step knows its wave."""
     _waves.update({name: wave.number for wave in waves for name in wave.nodes})
-    record(run, "", "began", by=BY, policy=dict(policy), waves=[list(wave.nodes) for wave in waves])
+    try:
+        record(run, "", "began", by=BY, policy=dict(policy), waves=[list(wave.nodes) for wave in waves])
+    except PyinfraError as reason:
+        raise PyinfraError(f"stopped before any change: {reason}") from reason
 
 
 def wave_of_host() -> int:
@@ -84,13 +88,22 @@ def wave_of_host() -> int:
 
 
 def record(run: str, node: str, event: str, **details: Any) -> None:
-    """Append to the run's journal on the controller: one JSON object a line. Only its owner may read it."""
-    CONTROLLER_DIRECTORY.mkdir(mode=0o700, exist_ok=True)
+    """Append to the run's journal on the controller: one JSON object a line. Only its owner may read it.
+
+    Raises PyinfraError, which ends the run, where it cannot be written: nobody would know what was done.
+    """
     entry = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "node": node, "event": event}
     wave = {"wave": _waves[node]} if node in _waves else {}
     path = CONTROLLER_DIRECTORY / f"{run}.jsonl"
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as journal:
-        journal.write(json.dumps({**entry, **wave, **details}) + "\n")
+    line = json.dumps({**entry, **wave, **details}) + "\n"
+    try:
+        CONTROLLER_DIRECTORY.mkdir(mode=0o700, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as journal:
+            journal.write(line)
+    except OSError as error:
+        raise PyinfraError(
+            f"the run's journal cannot be written ({error}): it ends here, and nodes take back what is not proven"
+        ) from error
 
 
 def change(run: str, step: str, command: StringCommand, **details: Any) -> Generator[StringCommand, None, None]:

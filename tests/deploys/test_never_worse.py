@@ -183,14 +183,14 @@ def test_a_node_without_its_controller_takes_the_change_back_by_itself(healed: L
     healed.inject("dnsmasq-except-cilium", node.name)
     before = files(node)
     change = planned_change(reached)
-    node.run(["sh", "-c", dnsmasq.script(change, "test-run", 3)], stdin=dnsmasq.payload(change, "test-run"))
+    node.run(["sh", "-c", dnsmasq.script(change, "test-run", 9)], stdin=dnsmasq.payload(change, "test-run"))
     assert all(served(node).values())
     deadline = time.monotonic() + 30
     while files(node) != before and time.monotonic() < deadline:
         time.sleep(0.5)
     assert files(node) == before
     journal = node.run(["cat", "/var/lib/dnsmend/test-run/dnsmasq/journal"]).stdout
-    assert "undone: not confirmed within 3 s" in journal
+    assert "undone: not confirmed within 9 s" in journal
     assert not all(served(node).values())
 
 

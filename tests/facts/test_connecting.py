@@ -6,6 +6,7 @@ import re
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from paramiko import SSHException
 from paramiko.ssh_exception import ChannelException, NoValidConnectionsError
 
 from facts.connecting import FILES, cut_off
-from lab import keys
+from lab import host, keys, network
 from lab.api import Lab
 from tests.conftest import ROOT, Run
 
@@ -46,6 +47,38 @@ def test_a_run_may_open_as_many_files_as_the_system_allows() -> None:
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     assert int(done.stdout) == (FILES if most == resource.RLIM_INFINITY else min(FILES, most))
+
+
+@pytest.mark.lab
+def test_a_node_that_falls_silent_is_given_up(healed: Lab) -> None:
+    """Its cable is pulled while it runs a command: no reset comes, and the run would wait for ever."""
+    node, port = healed.node("node-0"), "mgmt-node-0"
+    link = [*network.enter(network.LAN), "ip", "link", "set", port]
+    script = (
+        "import sys; from facts import connecting; connecting.SILENT, connecting.SIGN = 6, 2;"
+        "from pyinfra_cli.main import main; sys.argv[1:] = sys.argv[2:]; main()"
+    )
+    words = ["-y", "--limit", node.name, "inventory", "exec", "--", "sleep 4711"]
+    with subprocess.Popen(
+        [sys.executable, "-c", script, "-", *words],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as run:
+        try:
+            deadline = time.monotonic() + 60
+            while node.run(["pgrep", "-xf", "sleep 4711"], check=False).returncode and time.monotonic() < deadline:
+                time.sleep(0.1)
+            host.run([*link, "nomaster"])
+            said, _ = run.communicate(timeout=90)
+        finally:
+            host.run([*link, "master", "br-mgmt"])
+            run.kill()
+            node.run(["pkill", "-xf", "sleep 4711"], check=False)
+    assert run.returncode == 1, said
+    assert f"[{node.name}] Error" in said
 
 
 @pytest.mark.lab

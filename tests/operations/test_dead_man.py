@@ -192,6 +192,21 @@ def test_one_timer_for_all_steps_and_they_go_back_in_reverse(healed: Lab, node: 
     assert node.run(["sysctl", "-n", NAME]).stdout.strip() == "64"
 
 
+def test_a_daemon_reload_in_between_does_not_disarm_it(healed: Lab, node: Node, reached: Any) -> None:
+    """Somebody installs a package: systemd reads the timer's unit anew from what it has written down itself."""
+    healed.inject("dnsmasq-except-cilium", node.name)
+    before = files(node)
+    dnsmasq_change(node, reached, undo_after=10)
+    assert files(node) != before
+    node.run(["systemctl", "daemon-reload"])
+    deadline = time.monotonic() + 60
+    while traces(node) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert files(node) == before
+    assert "undone: not confirmed within 10 s" in journal(node)
+    assert traces(node) == ""
+
+
 def test_what_is_kept_is_roots_alone_and_told_from_anything_else(healed: Lab, node: Node, reached: Any) -> None:
     healed.inject("dnsmasq-except-cilium", node.name)
     before = files(node)
@@ -257,6 +272,17 @@ def test_a_full_disk_changes_nothing_and_leaves_nothing(healed: Lab, node: Node,
         assert traces(node) == ""
 
 
+def test_a_step_that_gives_up_after_its_controller_is_gone_leaves_nothing(node: Node) -> None:
+    """What it says goes to nobody then: that must not end it before it has cleaned up."""
+    text = step_script(
+        "set-sysctls.sh.j2", RUN, "sysctl", 600, about="ttl", now={NAME: "1"}, wanted={NAME: "63"}, file=FILE
+    )
+    # Nobody reads, as nobody does of a connection that is gone.
+    said = node.run(["bash", "-c", '{ sh -c "$1" 2>&1; echo "${PIPESTATUS[0]} $?" >&2; } | true', "-", text]).stderr
+    assert said.split() == ["1", "1"], said
+    assert node.run(["ls", "-A", "/var/lib/dnsmend"], check=False).stdout == ""
+
+
 def test_another_runs_lock_keeps_a_step_from_changing_anything(healed: Lab, node: Node, reached: Any) -> None:
     healed.inject("dnsmasq-except-cilium", node.name)
     before = files(node)
@@ -274,3 +300,87 @@ def test_another_runs_lock_keeps_a_step_from_changing_anything(healed: Lab, node
     )
     assert files(node) == before
     assert node.run(["ls", "-A", "/var/lib/dnsmend"], check=False).stdout == ""
+
+
+def test_a_disk_that_is_full_for_the_new_files_has_room_for_the_way_back(healed: Lab, node: Node, reached: Any) -> None:
+    """What the change has not come to needs none: nothing waits for its timer, and nothing is left."""
+    healed.inject("dnsmasq-except-cilium", node.name)
+    before = files(node)
+    snapshot.forget(reached)
+    fleet = snapshot.fleet([reached])
+    (change,) = dnsmasq.changes("node-0", fleet, policy="except-lo", served=nodes.vips(fleet, None)["node-0"])
+    folder = "/etc/dnsmasq.d"
+    # dnsmasq reads no file whose name begins with a dot.
+    full = (
+        f"cp -a {folder} /run/was && mount -t tmpfs -o size=64k,mode=755 full {folder} && cp -a /run/was/. {folder} && "
+        f"rm -r /run/was; dd if=/dev/zero of={folder}/.ballast bs=512 2>/dev/null; true"
+    )
+    node.run(["sh", "-c", full])
+    try:
+        done = node.run(["sh", "-c", dnsmasq.script(change, RUN, 600)], stdin=dnsmasq.payload(change, RUN), check=False)
+        assert done.returncode == 1
+        assert "could not be written; everything is as it was" in done.stderr
+        assert traces(node) == ""
+    finally:
+        node.run(["umount", folder])
+    assert files(node) == before
+    assert "undone: /etc/dnsmasq.d/" in journal(node)
+
+
+def test_what_had_not_begun_is_cleared_by_the_next_step(node: Node) -> None:
+    """A power cut, or a disk that has become read-only, leaves the folder of a step that has changed nothing."""
+    cut, kept = "20261120T000000Z-0000", "20261121T000000Z-0000"
+    for run in (cut, kept):
+        node.write(f"/var/lib/dnsmend/{run}/run.sh", "")
+        node.write(f"/var/lib/dnsmend/{run}/sysctl/about", f"number 1\ntime 1\nboot {run}\n")
+    node.write(f"/var/lib/dnsmend/{kept}/sysctl/sums", "")
+    sysctl_change(node)
+    confirm(node)
+    assert node.run(["ls", "/var/lib/dnsmend"]).stdout.split() == [kept, RUN]
+    assert node.run(["test", "-e", f"/var/lib/dnsmend/{kept}/sysctl/about"], check=False).returncode == 0
+
+
+def test_without_an_inode_it_goes_back_once(healed: Lab, node: Node, reached: Any) -> None:
+    """What was taken back is known to be, and is not done again every ten seconds."""
+    healed.inject("dnsmasq-except-cilium", node.name)
+    before = files(node)
+    dnsmasq_change(node, reached)
+    full = (
+        "cp -a /var/lib/dnsmend /run/was && mount -t tmpfs -o nr_inodes=50,mode=700 full /var/lib/dnsmend && "
+        "cp -a /run/was/. /var/lib/dnsmend && rm -r /run/was && mkdir /var/lib/dnsmend/full && "
+        "n=0 && while true 2>/dev/null > /var/lib/dnsmend/full/$n; do n=$((n + 1)); done"
+    )
+    node.run(["sh", "-c", full])
+    try:
+        done = node.run(["sh", f"/var/lib/dnsmend/{RUN}/run.sh", "late", "nobody there"], check=False)
+        assert done.returncode == 0, done.stderr
+        assert node.read(f"/var/lib/dnsmend/{RUN}/dnsmasq/undone") == "nobody there\n"
+        assert files(node) == before
+    finally:
+        node.run(["umount", "/var/lib/dnsmend"])
+    assert traces(node) == ""
+
+
+def test_a_service_that_ends_after_its_start_has_not_started(healed: Lab, node: Node, reached: Any) -> None:
+    """It may have answered every question of the proof by then."""
+    healed.inject("dnsmasq-except-cilium", node.name)
+    before = files(node)
+    snapshot.forget(reached)
+    fleet = snapshot.fleet([reached])
+    (change,) = dnsmasq.changes("node-0", fleet, policy="except-lo", served=nodes.vips(fleet, None)["node-0"])
+    unit = "/etc/systemd/system/dnsmasq.service.d/short.conf"
+    killed = (
+        "systemd-run --quiet --collect --on-active=2 --timer-property=AccuracySec=100ms systemctl kill -s KILL dnsmasq"
+    )
+    node.write(unit, f"[Service]\nExecStartPost=/bin/sh -c '! test -e /etc/dnsmasq.d/dnsmend.conf || {killed}'\n")
+    node.run(["systemctl", "daemon-reload"])
+    try:
+        done = node.run(["sh", "-c", dnsmasq.script(change, RUN, 600)], stdin=dnsmasq.payload(change, RUN), check=False)
+    finally:
+        node.remove(unit)
+        node.run(["sh", "-c", "rmdir /etc/systemd/system/dnsmasq.service.d; systemctl daemon-reload"])
+    assert done.returncode == 1
+    assert re.search(r"dnsmasq\.service was gone \d s after its start: .*everything is as it was", done.stderr)
+    assert files(node) == before
+    assert node.active("dnsmasq.service")
+    assert traces(node) == ""

@@ -6,9 +6,12 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from bench.faults.case import Stage
+from bench.faults.conditions_disk import full
 from lab.api import Lab
 from lab.places import Node
 from tests.conftest import Run
@@ -133,6 +136,13 @@ def test_taken_back_by_its_run(guarded: Node, pyinfra: Run) -> None:
         assert done.returncode == 0, done.stderr
         assert guarded.run(["test", "-e", "/usr/local/lib/dnsmend/probe"], check=False).returncode == there
         assert guarded.active("dnsmend-probe.timer") is not bool(there)
+
+
+def test_a_full_disk_keeps_no_half_written_file(bare: Node, healed: Lab, pyinfra: Run, tmp_path: Path) -> None:
+    with full(Stage(healed, (), tmp_path), ["/etc/systemd/system"], "bytes", None):
+        done = prevent(pyinfra)
+    assert done.returncode == 1 and "No space left on device" in done.stderr
+    assert bare.run(["find", "/etc", "/usr/local", "-name", "*dnsmend*", "-type", "f"]).stdout == ""
 
 
 def node_runs(node: Node) -> list[str]:

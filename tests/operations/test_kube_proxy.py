@@ -93,6 +93,9 @@ def test_when_it_has_synced() -> None:
     assert unsynced(before, proxy(pid=101, answers=False)) == "kube-proxy does not answer on its metrics address"
     assert unsynced(before, proxy(pid=101, last=0.0)) == "kube-proxy has not synced yet"
     assert unsynced(before, proxy(pid=101)) == ""
+    # What could be read before and cannot be now is unknown; what never could is no reason to wait.
+    assert unsynced(before, proxy(pid=101) | {"sync": None}) == "kube-proxy's metrics do not tell whether it has synced"
+    assert unsynced(before | {"sync": None}, proxy(pid=101) | {"sync": None}) == ""
     # Where the metrics were out of reach before, they are no reason to wait; where nothing ran, they are.
     assert unsynced(proxy(pid=100, answers=False), proxy(pid=101, answers=False)) == ""
     assert unsynced(proxy(pid=0, answers=False), proxy(pid=101, answers=False)) != ""
@@ -159,7 +162,10 @@ last = 0 if hangs else time.time()
 listener = socket.create_server(("127.0.0.1", 10249))
 while True:
     client, _ = listener.accept()
-    path = client.recv(4000).split()[1].decode()
+    asked = b""
+    while b"\r\n\r\n" not in asked and (more := client.recv(4000)):
+        asked += more
+    path = (asked.split() + [b"", b""])[1].decode()
     body = "iptables" if path == "/proxyMode" else f"kubeproxy_sync_proxy_rules_last_timestamp_seconds {last}\n"
     client.sendall(f"HTTP/1.0 200 OK\r\n\r\n{body}".encode())
     client.close()

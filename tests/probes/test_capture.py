@@ -147,6 +147,7 @@ TOOLS = (
     "nsenter",
     "readlink",
     "grep",
+    "awk",
     "sleep",
     "dd",
     "od",

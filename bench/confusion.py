@@ -106,18 +106,22 @@ def run(row: Row, turn: int, options: Sequence[str]) -> tuple[bool, str]:
 
 
 def diagnose(options: Sequence[str]) -> tuple[dict[str, Any], int]:
-    """The diagnosis and pyinfra's exit code, as a user gets them. {} where there was none."""
+    """The diagnosis and pyinfra's exit code, as a user gets them. {} where there was none. Raises LabError."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "diagnosis.json"
-        done = subprocess.run(
-            [sys.executable, "-m", "pyinfra", *_DIAGNOSE, *options, "--data", f"json={path}"],
-            cwd=ROOT,
-            env=os.environ | {"PYINFRA_PROGRESS": "off", "NO_COLOR": "1"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_LIMIT,
-        )
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "pyinfra", *_DIAGNOSE, *options, "--data", f"json={path}"],
+                cwd=ROOT,
+                env=os.environ | {"PYINFRA_PROGRESS": "off", "NO_COLOR": "1"},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_LIMIT,
+            )
+        except subprocess.TimeoutExpired as error:
+            # The machine was held up, or this program: what is no answer at all is no verdict either.
+            raise LabError(f"the diagnosis did not end within {_LIMIT} s") from error
         return (json.loads(path.read_text()) if path.is_file() else {}), done.returncode
 
 

@@ -110,8 +110,9 @@ def test_a_share_that_is_lost(walked: Walked, healed: Lab, fault: str, culprit: 
     assert [hop["id"] for hop in blame.first_losing(found)] == [culprit]
     (hop,) = (hop for hop in found if hop["id"] == culprit)
     udp = [one for one in hop["losses"] if one["protocol"] == "udp" and one["lost"]]
-    # 95% intervals of several names: one of them may miss the share, all of them do not.
-    assert any(one["low"] <= share <= one["high"] for one in udp)
+    # The 95% interval of one name misses the share once in twenty runs: here four deviations are allowed.
+    sent, lost = sum(one["sent"] for one in udp), sum(one["lost"] for one in udp)
+    assert abs(lost / sent - share) < 4 * (share * (1 - share) / sent) ** 0.5
     assert not any(one["lost"] for one in hop["losses"] if one["protocol"] == "tcp")
 
 

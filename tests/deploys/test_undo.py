@@ -240,6 +240,8 @@ def ended(last: Node, how: signal.Signals) -> subprocess.Popen[bytes]:
         stderr=subprocess.DEVNULL,
         stdin=subprocess.DEVNULL,
         env=os.environ | {"PYINFRA_PROGRESS": "off"},
+        # Whoever runs the tests may ignore SIGHUP (nohup), and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 90
     while last.run(["test", "-e", "/run/dnsmend/lock"], check=False).returncode and time.monotonic() < deadline:

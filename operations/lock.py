@@ -12,7 +12,6 @@ import signal
 import sys
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any
 
 import gevent
@@ -173,7 +172,8 @@ def _take(run: str, hosts: Sequence[Host], kubectl: Kubectl | None, namespace: s
         for ending in (signal.SIGTERM, signal.SIGHUP):
             # A CI job that is cancelled, a terminal that goes away. Who ignores one (nohup) goes on.
             if signal.getsignal(ending) is signal.SIG_DFL:
-                signal.signal(ending, _end)
+                # Python's own handler would end whichever greenlet runs, one that holds a connection's lock perhaps.
+                gevent.signal_handler(ending, _end, ending)
     if kubectl:
         # Remembered first: a change that went through while its answer was lost has to be taken back too.
         _held.lease = (kubectl, namespace)
@@ -257,7 +257,7 @@ def release(run: str = runs.RUN) -> None:
             logger.warning(f"the cluster's Lease is not released, and runs out within {TTL} s: {reason}")
 
 
-def _end(number: int, _: FrameType | None) -> None:
+def _end(number: int) -> None:
     """End as the signal would, but for what is done at the end."""
     sys.exit(128 + number)
 

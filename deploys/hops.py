@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import gevent
 from pyinfra.api.host import Host
 
 from checks import hops as seen_hops
@@ -14,6 +15,10 @@ from probes.count import lost, sent
 from probes.fleet import answers
 from probes.hops import ROUNDS, Key, Walking, planned
 from probes.probe import Probe, Result
+
+#: Seconds before the last round. systemd-resolved joins those who ask the same to one query, and waits 5 s before it
+#: sends that again (DNS_TIMEOUT_USEC in resolved-dns-transaction.c): one packet that was lost is many tries that were.
+CALM = 6.0
 
 
 class Walk(NamedTuple):
@@ -36,7 +41,7 @@ def walk(
     nodes = {step.id: step.node for step in steps}
     seen: dict[Key, list[Result]] = {}
     every: dict[str, list[Result]] = {}
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         plan = planned(steps, seen, walking)
         of_node: dict[str, list[Key]] = {}
         for key in plan:
@@ -45,6 +50,8 @@ def walk(
         asking = {host: [*extra.get(host, ()), *(plan[key] for key in keys[host])] for host in hosts}
         if not any(asking.values()):
             break
+        if number == ROUNDS - 1:
+            gevent.sleep(CALM)
         answered = answers(asking)
         for host in hosts:
             found = answered[host.name]

@@ -16,8 +16,9 @@ from probes.fleet import answers
 from probes.hops import ROUNDS, Key, Walking, planned
 from probes.probe import Probe, Result
 
-#: Seconds before the last round. systemd-resolved joins those who ask the same to one query, and waits 5 s before it
-#: sends that again (DNS_TIMEOUT_USEC in resolved-dns-transaction.c): one packet that was lost is many tries that were.
+#: Seconds before the last round, if those are asked who ask others. systemd-resolved joins all who ask the same to one
+#: query, and waits 5 s before it sends that again (DNS_TIMEOUT_USEC in resolved-dns-transaction.c): one packet that was
+#: lost is many tries that were.
 CALM = 6.0
 
 
@@ -39,6 +40,7 @@ def walk(
     """
     extra = {host: list(probes) for host, probes in (also or {}).items()}
     nodes = {step.id: step.node for step in steps}
+    needs = {step.id: step.needs for step in steps}
     seen: dict[Key, list[Result]] = {}
     every: dict[str, list[Result]] = {}
     for number in range(ROUNDS):
@@ -50,7 +52,7 @@ def walk(
         asking = {host: [*extra.get(host, ()), *(plan[key] for key in keys[host])] for host in hosts}
         if not any(asking.values()):
             break
-        if number == ROUNDS - 1:
+        if number == ROUNDS - 1 and any(needs[key[0]].get(key[2]) for key in plan):
             gevent.sleep(CALM)
         answered = answers(asking)
         for host in hosts:

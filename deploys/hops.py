@@ -38,7 +38,7 @@ def walk(
     + hosts: the nodes that are reached; steps: of `models.path`
     + also: further probes that go along in the first exec, and again where some of their tries were lost
     """
-    extra = {host: list(probes) for host, probes in (also or {}).items()}
+    extra = {host: list((also or {}).get(host, ())) for host in hosts}
     nodes = {step.id: step.node for step in steps}
     needs = {step.id: step.needs for step in steps}
     seen: dict[Key, list[Result]] = {}
@@ -49,7 +49,7 @@ def walk(
         for key in plan:
             of_node.setdefault(nodes[key[0]], []).append(key)
         keys = {host: of_node.get(host.name, []) for host in hosts}
-        asking = {host: [*extra.get(host, ()), *(plan[key] for key in keys[host])] for host in hosts}
+        asking = {host: [*extra[host], *(plan[key] for key in keys[host])] for host in hosts}
         if not any(asking.values()):
             break
         if number == ROUNDS - 1 and any(needs[key[0]].get(key[2]) for key in plan):
@@ -58,7 +58,7 @@ def walk(
         for host in hosts:
             found = answered[host.name]
             every[host.name] = [*every.get(host.name, []), *found]
-            for key, result in zip(keys[host], found[len(extra.get(host, ())) :], strict=False):
+            for key, result in zip(keys[host], found[len(extra[host]) :], strict=False):
                 seen.setdefault(key, []).append(result)
-            extra[host] = [one["probe"] for one in found[: len(extra.get(host, ()))] if 0 < lost(one) < sent(one)]
+            extra[host] = [one["probe"] for one in found[: len(extra[host])] if 0 < lost(one) < sent(one)]
     return Walk(seen_hops.hops(steps, seen, walking.smallest_loss), every)

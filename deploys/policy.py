@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -107,8 +108,13 @@ def of(host: Host) -> Policy:
         if problem:
             raise PolicyError(f"{_place(host, key)} = {data[key]!r}: {problem}")
     _check_cluster(host, data)
-    checked: dict[str, Any] = {key: tuple(data[key]) if isinstance(data[key], list) else data[key] for key in known}
-    return Policy(**checked)
+    return of_values({key: data[key] for key in known})
+
+
+def of_values(values: Mapping[str, Any]) -> Policy:
+    """The policy of values that are known to be right, lists as tuples: as group_data has them, or JSON."""
+    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return Policy(**given)
 
 
 @cache

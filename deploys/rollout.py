@@ -96,9 +96,7 @@ def of(state: State) -> Rollout:
     if not vips and not services:
         logger.warning("no address of these nodes serves DNS (dns_vips in group_data/all.py): nothing can be proven")
     stop_if(refusals)
-    order_of_waves = in_waves(changes, policy)
-    if part:
-        order_of_waves = (Wave(part["wave"], part["waves"], tuple(changes)),)
+    order_of_waves = (Wave(part["wave"], part["waves"], tuple(changes)),) if part else in_waves(changes, policy)
     stop_if(_cluster_refusals(hosts, changes, order_of_waves))
     return Rollout(changes, order_of_waves, vips, services)
 

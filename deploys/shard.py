@@ -26,12 +26,12 @@ if host.name == hosts[0].name:
         policy = policies.of(host)
         fleet = snapshot.fleet(hosts)
         late = [one.name for one in hosts if snapshot.late(one)]
-        answer: dict[str, Any] = {
-            "policy": asdict(policy),
+        answer: dict[str, Any] = {"policy": asdict(policy), "fleet": fleet, "late": late}
+    elif request["step"] == "plan":
+        answer = {
             "policies": {one.name: asdict(policies.of(one)) for one in hosts},
             "endpoints": {vip: sorted(ends) for vip, ends in endpoints.of(state).endpoints.items()},
-            "fleet": fleet,
-            "late": late,
+            "fleet": snapshot.fleet(hosts),
         }
     elif request["step"] == "ask":
         known = [one for one in hosts if request["fleet"].get(one.name) is not None]

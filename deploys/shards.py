@@ -45,7 +45,7 @@ _LAST_WORDS = 400
 #: The same where it changes something.
 _ALL_WORDS = 100_000
 
-Step = Literal["read", "ask", "history"]
+Step = Literal["read", "ask", "history", "plan"]
 
 
 class Request(TypedDict):
@@ -86,7 +86,7 @@ def work(request: Request) -> Answer:
         )
         answer = file.with_suffix(".answer")
         said = json.loads(answer.read_bytes()) if answer.exists() else None
-    log = "" if said else done.stderr[-(_LAST_WORDS if not request["run"] else _ALL_WORDS) :]
+    log = "" if said else done.stderr[-(_ALL_WORDS if request["run"] else _LAST_WORDS) :]
     return {"nodes": request["nodes"], "said": said, "log": log, "code": done.returncode}
 
 
@@ -110,10 +110,7 @@ class Shards:
 
         + known: what the step needs to know, as JSON
         """
-        from distributed import wait
-
-        # The snapshots of a fleet are much alike: a tenth of their size is sent.
-        order = zlib.compress(json.dumps({"step": step, **(known or {})}).encode(), 1)
+        order = packed({"step": step, **(known or {})})
         requests: list[Request] = [
             {
                 "inventory": self.inventory,
@@ -127,13 +124,24 @@ class Shards:
         ]
         # Dask gives what a dead worker had to another one.
         futures = [self.client.submit(work, request, pure=False) for request in requests]
-        with suppress(TimeoutError):
-            wait(futures, timeout=self.patience)
-        return [heard(request, future, self.patience) for request, future in zip(requests, futures, strict=True)]
+        return heard(requests, futures, self.patience)
 
 
-def heard(request: Request, future: Future[Answer], patience: float) -> Answer:
-    """What a worker has answered; no answer, and why, where it has not."""
+def packed(order: Mapping[str, Any]) -> bytes:
+    """As a worker gets it. The snapshots of a fleet are much alike: a tenth of their size is sent."""
+    return zlib.compress(json.dumps(order).encode(), 1)
+
+
+def heard(requests: Sequence[Request], futures: Sequence[Future[Answer]], patience: float) -> list[Answer]:
+    """What the workers have answered within so many seconds, all of them together; why the others have not."""
+    from distributed import wait
+
+    with suppress(TimeoutError):
+        wait(futures, timeout=patience)
+    return [_heard(request, future, patience) for request, future in zip(requests, futures, strict=True)]
+
+
+def _heard(request: Request, future: Future[Answer], patience: float) -> Answer:
     from distributed import CancelledError
 
     try:
@@ -156,13 +164,12 @@ def look(shards: Shards) -> Recorded | None:
     started = now()
     names = [name for part in shards.parts for name in part]
     terminal.progress(f"reading {len(names)} nodes from {len(shards.parts)} shards")
-    answers = shards.each("read")
     fleet: dict[str, Any] = {}
     missing: list[str] = []
     late: list[str] = []
     unseen: list[str] = []
     policy: dict[str, Any] = {}
-    for answer in answers:
+    for answer in shards.each("read"):
         said = answer["said"] or {"fleet": {}, "late": [], "policy": policy}
         fleet |= said["fleet"]
         late += said["late"]

@@ -8,20 +8,15 @@ stops there.
 
 from __future__ import annotations
 
-import json
-import zlib
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from deploys.shards import Answer, Request, heard, work
+from deploys.refusals import stop_if
+from deploys.shards import Answer, Request, heard, packed, work
 from reports import terminal
 
 if TYPE_CHECKING:
     from deploys.policy import Policy
-    from deploys.rollout import NodeChange
     from deploys.shards import Shards
-    from operations.wave import Wave
 
 #: Seconds that one worker has for its nodes of a wave: draining takes long.
 PATIENCE = 3600
@@ -33,36 +28,38 @@ def fix(shards: Shards, dry: bool = False) -> bool:
 
     + dry: the workers only say what they would change
 
-    Raises ValueError where a node would have to refuse: then nothing is changed anywhere.
+    Raises PyinfraError where a node would have to refuse: then nothing is changed anywhere.
     """
+    from deploys import policy, rollout
     from operations import runs
 
-    answers = shards.each("read")
     fleet: dict[str, Any] = {}
     endpoints: dict[str, set[str]] = {}
     policies: dict[str, Policy] = {}
     refusals: list[str] = []
-    for answer in answers:
+    for answer in shards.each("plan"):
         said = answer["said"] or {"fleet": {}, "endpoints": {}, "policies": {}}
         fleet |= said["fleet"]
         endpoints |= {vip: set(ends) for vip, ends in said["endpoints"].items()}
-        policies |= {name: _policy(of) for name, of in said["policies"].items()}
+        policies |= {name: policy.of_values(values) for name, values in said["policies"].items()}
         refusals += [f"{name}: it could not be reached" for name in answer["nodes"] if name not in said["fleet"]]
-    waves, changes = _plan(policies, fleet, endpoints, refusals)
+    changes, others = rollout.needed(policies, fleet, endpoints, 0)
+    stop_if([*refusals, *others])
+    waves = rollout.in_waves(changes, next(iter(policies.values())))
     if not any(changes.values()):
         terminal.progress("no node needs a change")
         return True
     # Once, at the end of all: each worker would do it for its own part.
     last = next(wave for wave in reversed(waves) if any(changes[name] for name in wave.nodes))
     for wave in waves:
+        order = packed({"wave": wave.number, "waves": wave.total, "fleet": fleet})
         for part in shards.parts:
             nodes = [name for name in part if name in wave.nodes and changes[name]]
             if not nodes:
                 continue
             terminal.progress(f"{wave}: {', '.join(nodes)}")
             data = [] if wave is last else ["coredns_rollout=false"]
-            known = {"wave": wave.number, "waves": wave.total, "fleet": fleet}
-            answer = _ask(shards, nodes, data, known, runs.RUN, dry)
+            answer = _ask(shards, nodes, data, order, runs.RUN, dry)
             terminal.quoted(answer["log"])
             if answer["code"]:
                 terminal.progress(f"{wave} is not proven: no later node is changed (run {runs.RUN})")
@@ -72,31 +69,13 @@ def fix(shards: Shards, dry: bool = False) -> bool:
     return True
 
 
-def _plan(
-    policies: Mapping[str, Policy],
-    fleet: Mapping[str, Any],
-    endpoints: Mapping[str, set[str]],
-    refusals: Sequence[str],
-) -> tuple[tuple[Wave, ...], Mapping[str, NodeChange]]:
-    """The waves and what each node needs. Raises ValueError with the sentences of all that would have to refuse."""
-    from deploys import rollout
-
-    changes, others = rollout.needed(policies, fleet, endpoints, 0)
-    if refusals or others:
-        end = "Nothing was changed on any node. To go on without such a node: --exclude NODE."
-        raise ValueError("\n    ".join(["stopped before any change:", *refusals, *others, end]))
-    return rollout.in_waves(changes, next(iter(policies.values()))), changes
-
-
-def _ask(shards: Shards, nodes: list[str], data: list[str], known: Mapping[str, Any], run: str, dry: bool) -> Answer:
-    from distributed import wait
-
+def _ask(shards: Shards, nodes: list[str], data: list[str], order: bytes, run: str, dry: bool) -> Answer:
     request: Request = {
         "inventory": shards.inventory,
         "deploy": [*(("--dry", "--diff") if dry else ("-y",)), "deploys/fix_dns.py"],
         "data": [*shards.data, *data],
         "nodes": nodes,
-        "order": zlib.compress(json.dumps(known).encode(), 1),
+        "order": order,
         "run": run,
     }
     # Bound to one worker: Dask would give what a dead one had to another, while the first may still be at it.
@@ -104,13 +83,5 @@ def _ask(shards: Shards, nodes: list[str], data: list[str], known: Mapping[str, 
     place = next(number for number, part in enumerate(shards.parts) if nodes[0] in part)
     worker = workers[place % len(workers)]
     future = shards.client.submit(work, request, pure=False, workers=[worker], allow_other_workers=False, retries=0)
-    with suppress(TimeoutError):
-        wait([future], timeout=PATIENCE)
-    return heard(request, future, PATIENCE)
-
-
-def _policy(of: Mapping[str, Any]) -> Policy:
-    from deploys.policy import Policy
-
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in of.items()}
-    return Policy(**values)
+    (answer,) = heard([request], [future], PATIENCE)
+    return answer

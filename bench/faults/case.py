@@ -106,9 +106,9 @@ class Fault:
 
     + name: and point: for the table: "SSH cut", "in the middle of the change"
     + during: holds while pyinfra runs, and is over before the node is judged
+    + codes: exit codes of pyinfra that are right; -9 for a controller that is killed
     + at: the boundary at which the controller is halted, "" for none
     + act: what happens there; the controller goes on afterwards, if it still lives
-    + codes: exit codes of pyinfra that are right; -9 for a controller that is killed
     + outcomes: what may be found on the nodes afterwards; it is "worse" if it is something else
     + undo_after: for this run, below what the policy takes (30), so that less has to be waited for
     + rest: seconds within which everything on the node has come to its end after pyinfra's end
@@ -122,9 +122,9 @@ class Fault:
     name: str
     point: str
     during: Callable[[Stage], AbstractContextManager[None]] = no_condition
+    codes: Sequence[int] = (0,)
     at: str = ""
     act: Callable[[Stage], None] = nothing
-    codes: Sequence[int] = (0,)
     outcomes: Sequence[Outcome] = ("old", "new")
     undo_after: int = 60
     rest: float = 60

@@ -10,9 +10,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from bench.faults.case import Fault, Scenario, Stage
+from bench.faults.case import Fault, Stage
 from bench.faults.controller import ROOT, Done
 from bench.faults.moments import Condition, Moment, armed, restarted, when
 from bench.faults.scenarios import EXCEPT_LO, TWO_WAVES, UNDO
@@ -92,15 +93,14 @@ def _no_journal(stage: Stage, how: str, moment: Moment | None) -> Iterator[None]
                 subprocess.run(["mount", "-o", "remount,ro", str(runs)], check=True)
 
         try:
-            if moment is None:
-                spoil()
+            with when(stage.node, moment, spoil):
                 yield
-            else:
-                with when(stage.node, moment, spoil):
-                    yield
         finally:
             subprocess.run(["umount", "--lazy", str(runs)], check=True)
             stage.checkout = ROOT
+
+
+_fault = partial(Fault, undo_after=30)
 
 
 def faults() -> list[Fault]:
@@ -122,7 +122,7 @@ def faults() -> list[Fault]:
             "from the beginning",
             _journal("full", None),
             (1,),
-            "before any change",
+            refused="before any change",
         ),
         _fault(
             EXCEPT_LO,
@@ -130,7 +130,7 @@ def faults() -> list[Fault]:
             "from the beginning",
             _journal("read-only", None),
             (1,),
-            "before any change",
+            refused="before any change",
         ),
         _fault(
             EXCEPT_LO,
@@ -138,7 +138,7 @@ def faults() -> list[Fault]:
             "from the beginning",
             _journal("file", None),
             (1,),
-            "before any change",
+            refused="before any change",
         ),
         _fault(EXCEPT_LO, "the controller's disk is full", "as the change begins", _journal("full", armed), (0, 1)),
         _fault(
@@ -154,16 +154,10 @@ def faults() -> list[Fault]:
             "from the beginning",
             _journal("full", None),
             (1,),
-            "before any change",
+            refused="before any change",
         ),
     ]
 
 
 def _journal(how: str, moment: Moment | None) -> Condition:
     return lambda stage: _no_journal(stage, how, moment)
-
-
-def _fault(
-    scenario: Scenario, name: str, point: str, during: Condition, codes: tuple[int, ...], refused: str = ""
-) -> Fault:
-    return Fault(scenario, name, point, during=during, codes=codes, undo_after=30, refused=refused)

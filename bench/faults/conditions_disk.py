@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
-from bench.faults.case import Fault, Scenario, Stage
+from bench.faults.case import Fault, Stage
 from bench.faults.moments import Condition, Moment, armed, begun, restarted, when, written
 from bench.faults.scenarios import BACKEND, EXCEPT_LO, GUARDS, UNDO
 
@@ -66,10 +67,7 @@ def full(stage: Stage, folders: Sequence[str], what: str, moment: Moment | None)
         for folder in folders:
             _cover(stage, _COVER, folder, "size=1m" if what == "bytes" else "size=4m,nr_inodes=200")
             covered.callback(_cover, stage, _UNCOVER, folder)
-        if moment is None:
-            fill()
-        else:
-            covered.enter_context(when(stage.node, moment, fill))
+        covered.enter_context(when(stage.node, moment, fill))
         yield
 
 
@@ -99,14 +97,13 @@ def read_only(stage: Stage, folders: Sequence[str], moment: Moment | None) -> It
         stage.node.run(["sh", "-c", _READ_ONLY, "sh", *folders])
 
     try:
-        if moment is None:
-            remount()
+        with when(stage.node, moment, remount):
             yield
-        else:
-            with when(stage.node, moment, remount):
-                yield
     finally:
         stage.node.run(["sh", "-c", _WRITABLE, "sh", *folders])
+
+
+_fault = partial(Fault, codes=(1,), undo_after=20)
 
 
 def faults() -> list[Fault]:
@@ -126,19 +123,25 @@ def faults() -> list[Fault]:
         (written, "in the middle of the change"),
         (restarted, "before the proof"),
     ):
-        found.append(_fault(EXCEPT_LO, "disk full: /var and /etc", point, _full(_ALL, "bytes", moment), (0, 1)))
-        found.append(_fault(EXCEPT_LO, "no inode left: /var and /etc", point, _full(_ALL, "inodes", moment), (0, 1)))
+        found.append(_fault(EXCEPT_LO, "disk full: /var and /etc", point, _full(_ALL, "bytes", moment), codes=(0, 1)))
         found.append(
-            _fault(EXCEPT_LO, "/etc and /var become read-only", point, _read_only(("/etc", _KEPT), moment), (0, 1))
+            _fault(EXCEPT_LO, "no inode left: /var and /etc", point, _full(_ALL, "inodes", moment), codes=(0, 1))
+        )
+        found.append(
+            _fault(
+                EXCEPT_LO, "/etc and /var become read-only", point, _read_only(("/etc", _KEPT), moment), codes=(0, 1)
+            )
         )
     found += [
         _fault(EXCEPT_LO, "/etc is read-only", "from the beginning", _read_only(("/etc",), None)),
-        _fault(EXCEPT_LO, "/tmp is full", "from the beginning", _full(("/tmp",), "bytes", None), (0,)),
+        _fault(EXCEPT_LO, "/tmp is full", "from the beginning", _full(("/tmp",), "bytes", None), codes=(0,)),
         _fault(
             BACKEND, "disk full: /var and /etc/systemd", "from the beginning", _full((_KEPT, _UNITS), "bytes", None)
         ),
         _fault(BACKEND, "/etc is read-only", "from the beginning", _read_only(("/etc",), None)),
-        _fault(UNDO, "disk full: /etc/dnsmasq.d", "from the beginning", _full((_DNSMASQ,), "bytes", None), (0, 1)),
+        _fault(
+            UNDO, "disk full: /etc/dnsmasq.d", "from the beginning", _full((_DNSMASQ,), "bytes", None), codes=(0, 1)
+        ),
         _fault(UNDO, "/etc is read-only", "from the beginning", _read_only(("/etc",), None)),
         _fault(GUARDS, "/etc is read-only", "from the beginning", _read_only(("/etc",), None)),
         _fault(GUARDS, "disk full: /etc/systemd", "from the beginning", _full((_UNITS,), "bytes", None)),
@@ -152,7 +155,3 @@ def _full(folders: Sequence[str], what: str, moment: Moment | None) -> Condition
 
 def _read_only(folders: Sequence[str], moment: Moment | None) -> Condition:
     return lambda stage: read_only(stage, folders, moment)
-
-
-def _fault(scenario: Scenario, name: str, point: str, during: Condition, codes: Sequence[int] = (1,)) -> Fault:
-    return Fault(scenario, name, point, during=during, codes=codes, undo_after=20)

@@ -6,9 +6,10 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
-from bench.faults.case import Fault, Outcome, Scenario, Stage
-from bench.faults.moments import Condition, armed, restarted, when
+from bench.faults.case import Fault, Stage
+from bench.faults.moments import Condition, Moment, armed, restarted, when
 from bench.faults.scenarios import EXCEPT_LO, UNDO
 from lab import host
 from lab.host import LabError
@@ -31,18 +32,14 @@ def _unit(stage: Stage, lines: str) -> Iterator[None]:
 
 
 @contextmanager
-def _masked(stage: Stage, late: bool) -> Iterator[None]:
-    """The unit is masked; `late`: as the change begins."""
+def _masked(stage: Stage, moment: Moment | None) -> Iterator[None]:
+    """The unit is masked, from a moment on; None for the beginning."""
 
     def mask() -> None:
         stage.node.run(["systemctl", "mask", "--runtime", "dnsmasq"])
 
     try:
-        if late:
-            with when(stage.node, armed, mask):
-                yield
-        else:
-            mask()
+        with when(stage.node, moment, mask):
             yield
     finally:
         stage.node.run(["systemctl", "unmask", "--runtime", "dnsmasq"])
@@ -116,6 +113,9 @@ def _upstream(stage: Stage) -> AbstractContextManager[None]:
     return _flapping(stage, ["nsenter", f"--target={outside}", "--mount", "--net", "--root", "--wd"], "dport", 1.0)
 
 
+_fault = partial(Fault, undo_after=30, rest=90)
+
+
 def faults() -> list[Fault]:
     """A service that does not do what systemctl says of it."""
     # Only with the new files: what never starts again is lost with any restart.
@@ -172,7 +172,7 @@ def faults() -> list[Fault]:
             EXCEPT_LO,
             "dnsmasq's unit is masked",
             "from the beginning",
-            lambda stage: _masked(stage, False),
+            lambda stage: _masked(stage, None),
             (1,),
             outcomes=("old",),
         ),
@@ -180,11 +180,11 @@ def faults() -> list[Fault]:
             EXCEPT_LO,
             "dnsmasq's unit is masked",
             "as the change begins",
-            lambda stage: _masked(stage, True),
+            lambda stage: _masked(stage, armed),
             (1,),
             outcomes=("old",),
         ),
-        _fault(UNDO, "dnsmasq's unit is masked", "from the beginning", lambda stage: _masked(stage, False), (1,)),
+        _fault(UNDO, "dnsmasq's unit is masked", "from the beginning", lambda stage: _masked(stage, None), (1,)),
         _fault(EXCEPT_LO, "answers to the pod come and go, 1 s each", "from the change on", _pod(1.0), (0, 1)),
         _fault(
             EXCEPT_LO,
@@ -200,15 +200,3 @@ def faults() -> list[Fault]:
 
 def _with(lines: str) -> Condition:
     return lambda stage: _unit(stage, lines)
-
-
-def _fault(
-    scenario: Scenario,
-    name: str,
-    point: str,
-    during: Condition,
-    codes: tuple[int, ...],
-    undo_after: int = 30,
-    outcomes: tuple[Outcome, ...] = ("old", "new"),
-) -> Fault:
-    return Fault(scenario, name, point, during=during, codes=codes, undo_after=undo_after, outcomes=outcomes, rest=90)

@@ -8,34 +8,12 @@ from contextlib import contextmanager
 from bench.faults.case import Fault, Scenario, Stage
 from bench.faults.scenarios import BACKEND
 from lab.api import Lab
-
-# The kernel names a process by the script that it runs. It answers on kube-proxy's metrics address.
-_PROXY = r"""#!/usr/bin/python3
-import os, socket, time
-hangs = os.path.exists("/run/fault-no-sync")
-if not hangs:
-    os.system("iptables -w -t nat -N KUBE-SERVICES 2>/dev/null")
-last = 0 if hangs else time.time()
-listener = socket.create_server(("127.0.0.1", 10249))
-while True:
-    client, _ = listener.accept()
-    asked = b""
-    while b"\r\n\r\n" not in asked and (more := client.recv(4000)):
-        asked += more
-    path = (asked.split() + [b"", b""])[1].decode()
-    body = "iptables" if path == "/proxyMode" else f"kubeproxy_sync_proxy_rules_last_timestamp_seconds {last}\n"
-    client.sendall(f"HTTP/1.0 200 OK\r\n\r\n{body}".encode())
-    client.close()
-"""
-_PROXY_UNIT = "[Service]\nExecStart=/usr/local/bin/kube-proxy\n"
+from lab.faults import stand_ins
 
 
 def _with_kube_proxy(lab: Lab) -> None:
     BACKEND.prepare(lab)
-    node = lab.node("node-0")
-    node.write("/usr/local/bin/kube-proxy", _PROXY, 0o755)
-    node.write("/etc/systemd/system/kube-proxy.service", _PROXY_UNIT)
-    node.run(["sh", "-c", "systemctl daemon-reload && systemctl start kube-proxy"])
+    stand_ins.kube_proxy(lab.node("node-0"), "/etc/systemd/system")
 
 
 #: As BACKEND, with a stand-in for kube-proxy, which is restarted.
@@ -47,11 +25,11 @@ KUBE_PROXY = Scenario(
 @contextmanager
 def _never_syncs(stage: Stage) -> Iterator[None]:
     """kube-proxy starts, and says that it has never synced. As before once it is started again later."""
-    stage.node.write("/run/fault-no-sync", "")
+    stage.node.write(stand_ins.NO_SYNC, "")
     try:
         yield
     finally:
-        stage.node.remove("/run/fault-no-sync")
+        stage.node.remove(stand_ins.NO_SYNC)
         stage.node.run(["systemctl", "restart", "kube-proxy"])
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from subprocess import PIPE, Popen
 
-from bench.faults.case import Fault, Scenario, Stage
-from bench.faults.moments import Condition, Moment, says, when
+from bench.faults.case import Fault, Stage
+from bench.faults.moments import Condition, Moment, later, says, when
 from bench.faults.scenarios import BACKEND, EXCEPT_LO, UNDO
 from operations.lock import script
 
@@ -35,7 +35,11 @@ def _holding(stage: Stage, lock: tuple[str, ...], seconds: float | None, moment:
     + moment: from when on; None for the beginning
     """
     holders: list[Popen[str]] = []
-    release: list[threading.Timer] = []
+
+    def let_go() -> None:
+        for each in holders:
+            if each.stdin and not each.stdin.closed:
+                each.communicate(timeout=30)
 
     def hold() -> None:
         argv = [*stage.node.entry, "python3", "-IBS", "-c", _HOLDER, *lock]
@@ -43,28 +47,13 @@ def _holding(stage: Stage, lock: tuple[str, ...], seconds: float | None, moment:
         out = holders[0].stdout
         if out is None or out.readline() != "held\n":
             raise RuntimeError(f"{lock[1]} could not be held")
-        if seconds is not None:
-            release.append(threading.Timer(seconds, let_go))
-            release[0].start()
-
-    def let_go() -> None:
-        for each in holders:
-            each.communicate(timeout=30)
+        start()
 
     try:
-        if moment is None:
-            hold()
+        with later(seconds, let_go) as start, when(stage.node, moment, hold):
             yield
-        else:
-            with when(stage.node, moment, hold):
-                yield
     finally:
-        for timer in release:
-            timer.cancel()
-            timer.join()
-        for each in holders:
-            if each.stdin and not each.stdin.closed:
-                each.communicate(timeout=30)
+        let_go()
 
 
 @contextmanager
@@ -76,6 +65,9 @@ def _held_by_somebody(stage: Stage, ttl: int) -> Iterator[None]:
         yield
     finally:
         stage.node.run(["sh", "-c", script(dead), "-", "release"])
+
+
+_fault = partial(Fault, undo_after=30)
 
 
 def faults() -> list[Fault]:
@@ -100,7 +92,7 @@ def faults() -> list[Fault]:
             "all the time",
             lambda stage: _held_by_somebody(stage, 600),
             (1,),
-            r"run \S+-dead of ann@laptop, process 7 holds this node since",
+            refused=r"run \S+-dead of ann@laptop, process 7 holds this node since",
         ),
         _fault(
             EXCEPT_LO,
@@ -108,7 +100,7 @@ def faults() -> list[Fault]:
             "all the time",
             lambda stage: _held_by_somebody(stage, 0),
             (0,),
-            r"the lock of run \S+-dead of ann@laptop, process 7 had run out",
+            refused=r"the lock of run \S+-dead of ann@laptop, process 7 had run out",
         ),
     ]
     return found
@@ -116,14 +108,3 @@ def faults() -> list[Fault]:
 
 def _held(lock: tuple[str, ...], seconds: float | None, moment: Moment | None = None) -> Condition:
     return lambda stage: _holding(stage, lock, seconds, moment)
-
-
-def _fault(
-    scenario: Scenario,
-    name: str,
-    point: str,
-    during: Condition,
-    codes: tuple[int, ...],
-    refused: str = "",
-) -> Fault:
-    return Fault(scenario, name, point, during=during, codes=codes, undo_after=30, refused=refused)

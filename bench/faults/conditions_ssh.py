@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
-from bench.faults.case import Fault, Outcome, Scenario, Stage
-from bench.faults.moments import Condition, Moment, armed, begun, held, proven, restarted, undone, when, written
+from bench.faults.case import Fault, Stage
+from bench.faults.moments import Condition, Moment, armed, begun, held, later, proven, restarted, undone, when, written
 from bench.faults.scenarios import EXCEPT_LO, GUARDS, UNDO
 from facts.connecting import SILENT
 from lab import host, network
@@ -48,21 +48,15 @@ def _cable_out(stage: Stage, moment: Moment, seconds: float | None) -> Iterator[
 
     + seconds: after which it is back; None for pyinfra's end
     """
-    back: list[threading.Timer] = []
 
     def pull() -> None:
         plug(stage, False)
-        if seconds is not None:
-            back.append(threading.Timer(seconds, plug, (stage, True)))
-            back[0].start()
+        start()
 
     try:
-        with when(stage.node, moment, pull):
+        with later(seconds, lambda: plug(stage, True)) as start, when(stage.node, moment, pull):
             yield
     finally:
-        for each in back:
-            each.cancel()
-            each.join()
         plug(stage, True)
 
 
@@ -86,6 +80,9 @@ def _power_cut(stage: Stage, moment: Moment) -> Iterator[None]:
 
     with when(stage.node, moment, cut):
         yield
+
+
+_fault = partial(Fault, undo_after=20)
 
 
 def faults() -> list[Fault]:
@@ -122,17 +119,3 @@ def _booted(moment: Moment) -> Condition:
 
 def _out(moment: Moment, seconds: float | None) -> Condition:
     return lambda stage: _cable_out(stage, moment, seconds)
-
-
-def _fault(
-    scenario: Scenario,
-    name: str,
-    point: str,
-    during: Condition,
-    codes: tuple[int, ...],
-    keeps_lock: bool = False,
-    outcomes: tuple[Outcome, ...] = ("old", "new"),
-) -> Fault:
-    return Fault(
-        scenario, name, point, during=during, codes=codes, outcomes=outcomes, undo_after=20, keeps_lock=keeps_lock
-    )

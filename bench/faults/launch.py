@@ -15,6 +15,8 @@ import re
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any
@@ -63,6 +65,13 @@ class Boundaries:
             # Not a greenlet's wait: the process itself.
             os.read(self.waiting, 1)
 
+    @contextmanager
+    def around(self, name: str) -> Iterator[None]:
+        """Tell what comes before something, and after it if it is answered."""
+        self.pass_by(f"{name} before")
+        yield
+        self.pass_by(f"{name} answered")
+
     def kind(self, node: str, script: str) -> str:
         """The name of an exec that begins: "node-0 read 3"."""
         kind = "do" if _of_operation.get() else "read"
@@ -90,20 +99,15 @@ def watch(boundaries: Boundaries) -> None:
     def run_shell_command(self: Any, command: Any, *args: Any, **arguments: Any) -> Any:
         script = command if isinstance(command, str) else command.get_raw_value()
         name = boundaries.kind(self.host.name, script)
-        boundaries.pass_by(f"{name} before")
-        _exec.set(name)
-        _given.set(bool(arguments.get("_stdin")))
-        done = run(self, command, *args, **arguments)
-        boundaries.pass_by(f"{name} answered")
-        return done
+        with boundaries.around(name):
+            _exec.set(name)
+            _given.set(bool(arguments.get("_stdin")))
+            return run(self, command, *args, **arguments)
 
     @wraps(put)
     def put_file(self: Any, *args: Any, **arguments: Any) -> Any:
-        name = boundaries.counted(f"{self.host.name} put", True)
-        boundaries.pass_by(f"{name} before")
-        done = put(self, *args, **arguments)
-        boundaries.pass_by(f"{name} answered")
-        return done
+        with boundaries.around(boundaries.counted(f"{self.host.name} put", True)):
+            return put(self, *args, **arguments)
 
     @wraps(sending)
     def exec_command(self: Any, *args: Any, **arguments: Any) -> Any:
@@ -130,11 +134,8 @@ def watch(boundaries: Boundaries) -> None:
     def connect(self: Any, *args: Any, **arguments: Any) -> Any:
         if self.connected:
             return connecting(self, *args, **arguments)
-        name = boundaries.counted(f"{self.name} connect", False)
-        boundaries.pass_by(f"{name} before")
-        done = connecting(self, *args, **arguments)
-        boundaries.pass_by(f"{name} answered")
-        return done
+        with boundaries.around(boundaries.counted(f"{self.name} connect", False)):
+            return connecting(self, *args, **arguments)
 
     @wraps(trigger)
     def trigger_callbacks(self: Any, event: str, *args: Any, **arguments: Any) -> None:

@@ -96,11 +96,16 @@ def says(words: str) -> Moment:
 
 
 @contextmanager
-def when(node: Node, moment: Moment, act: Callable[[], None]) -> Iterator[None]:
+def when(node: Node, moment: Moment | None, act: Callable[[], None]) -> Iterator[None]:
     """Do something as soon as a run has come so far on a node. Raises RuntimeError if it never does.
 
-    + act: runs in a thread; what it raises is raised at the end
+    + moment: None for at once
+    + act: for a moment it runs in a thread; what it raises is raised at the end
     """
+    if moment is None:
+        act()
+        yield
+        return
     progress, ended = Progress(node), threading.Event()
     trouble: list[BaseException] = []
     done = threading.Event()
@@ -127,3 +132,21 @@ def when(node: Node, moment: Moment, act: Callable[[], None]) -> Iterator[None]:
         raise RuntimeError(f"what was to be done has failed: {trouble[0]}") from trouble[0]
     if not done.is_set():
         raise RuntimeError("the run never came so far")
+
+
+@contextmanager
+def later(seconds: float | None, act: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """What starts the time after which something is done; it is not done any more at the end. None: it never is."""
+    timers: list[threading.Timer] = []
+
+    def start() -> None:
+        if seconds is not None:
+            timers.append(threading.Timer(seconds, act))
+            timers[-1].start()
+
+    try:
+        yield start
+    finally:
+        for timer in timers:
+            timer.cancel()
+            timer.join()

@@ -1,8 +1,13 @@
-"""What a lab node looks like from outside, for comparing before and after."""
+"""What a lab node looks like from outside, for comparing before and after; and what a repair would change on it."""
 
 from __future__ import annotations
 
+from pyinfra.api.host import Host
+
+from facts import snapshot
 from lab.places import Node
+from models.node import vips
+from operations import dnsmasq
 
 # /run and /var/log hold what every login writes (utmp, session scopes, the journal); the rest of a node must not move.
 _STATE = r"""
@@ -44,3 +49,11 @@ def served(node: Node) -> dict[str, bool]:
 def dnsmasq_start(node: Node) -> str:
     """Process and start time of dnsmasq.service."""
     return node.run(["systemctl", "show", "dnsmasq", "-p", "MainPID,ActiveEnterTimestampMonotonic"]).stdout
+
+
+def planned_change(reached: Host, policy: str = "except-lo") -> dnsmasq.Change:
+    """The change that deploys/fix_dns.py would make to node-0's dnsmasq, by what is read of it now."""
+    snapshot.forget(reached)
+    fleet = snapshot.fleet([reached])
+    (change,) = dnsmasq.changes("node-0", fleet, policy=policy, served=vips(fleet, None)["node-0"])
+    return change

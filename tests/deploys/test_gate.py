@@ -16,10 +16,11 @@ import pytest
 from deploys import drift
 from deploys.drift import of_dry_run
 from lab.api import Lab
+from lab.faults import stand_ins
 from lab.places import Node
 from reports.drift import junit, text
 from tests.conftest import ROOT, Run
-from tests.operations.test_kube_proxy import CLEAR, STAND_IN, UNIT
+from tests.operations.test_kube_proxy import CLEAR
 
 DNSMASQ = "dnsmasq answers pods, LAN and host"
 READY = ["    [node-0] Ready: deploys/fix_dns.py\n", "    [node-1] Ready: deploys/fix_dns.py\n"]
@@ -171,10 +172,8 @@ def test_nodes_that_are_not_there(healed: Lab) -> None:
 def node_of_a_cluster(healed: Lab) -> Iterator[Node]:
     """node-0 with a stand-in for kube-proxy, and iptables chosen for good, as fix_dns would leave it."""
     node = healed.node("node-0")
-    node.write("/usr/local/bin/kube-proxy", STAND_IN, 0o755)
-    node.write("/run/systemd/system/kube-proxy.service", UNIT)
     choose(node, "nft")
-    node.run(["sh", "-c", "systemctl daemon-reload; systemctl start kube-proxy"])
+    stand_ins.kube_proxy(node)
     yield node
     node.run(["sh", "-c", f"{CLEAR}; systemctl daemon-reload; iptables -w -t nat -X KUBE-SERVICES"], check=False)
     node.run(["sh", "-c", "for name in iptables ip6tables; do update-alternatives --auto $name; done"])

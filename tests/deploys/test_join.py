@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from lab.api import Lab
+from lab.faults import stand_ins
 from lab.places import Node
 from tests.conftest import Run
 from tests.deploys.test_gate import choose, gate
 from tests.operations.rules import clear
 from tests.operations.test_guards import backend, errors, metrics, within
-from tests.operations.test_kube_proxy import CLEAR, STAND_IN, UNIT
+from tests.operations.test_kube_proxy import CLEAR
 
 pytestmark = pytest.mark.lab
 
@@ -67,9 +68,7 @@ def new(healed: Lab) -> Iterator[Node]:
 
 def join(node: Node) -> None:
     """What makes it a node of a cluster: a stand-in for kube-proxy, which writes its chain into the chosen backend."""
-    node.write("/usr/local/bin/kube-proxy", STAND_IN, 0o755)
-    node.write("/run/systemd/system/kube-proxy.service", UNIT)
-    node.run(["sh", "-ec", "systemctl daemon-reload; systemctl start kube-proxy"])
+    stand_ins.kube_proxy(node)
 
 
 def guard(node: Node, pyinfra: Run) -> None:

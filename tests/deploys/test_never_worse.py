@@ -6,14 +6,13 @@ import re
 import time
 
 import pytest
+from pyinfra.api.host import Host
 
-from facts import snapshot
 from lab.api import Lab
 from lab.places import Node
-from models import node
 from operations import dnsmasq
 from tests.conftest import ROOT, Run
-from tests.deploys.nodes import dnsmasq_start, served, state
+from tests.deploys.nodes import dnsmasq_start, planned_change, served, state
 
 pytestmark = pytest.mark.lab
 
@@ -171,14 +170,7 @@ def test_undo_leaves_a_file_alone_that_was_edited_since(healed: Lab, pyinfra: Ru
     assert files(node) == before
 
 
-def planned_change(pyinfra_host: object, policy: str = "except-lo") -> dnsmasq.Change:
-    fleet = snapshot.fleet([pyinfra_host])  # type: ignore[list-item]
-    served = node.vips(fleet, None)["node-0"]
-    (change,) = dnsmasq.changes("node-0", fleet, policy=policy, served=served)
-    return change
-
-
-def test_a_node_without_its_controller_takes_the_change_back_by_itself(healed: Lab, reached: object) -> None:
+def test_a_node_without_its_controller_takes_the_change_back_by_itself(healed: Lab, reached: Host) -> None:
     node = healed.node("node-0")
     healed.inject("dnsmasq-except-cilium", node.name)
     before = files(node)
@@ -194,7 +186,7 @@ def test_a_node_without_its_controller_takes_the_change_back_by_itself(healed: L
     assert not all(served(node).values())
 
 
-def test_a_file_that_was_edited_after_it_was_read_is_not_overwritten(healed: Lab, reached: object) -> None:
+def test_a_file_that_was_edited_after_it_was_read_is_not_overwritten(healed: Lab, reached: Host) -> None:
     node = healed.node("node-0")
     healed.inject("dnsmasq-except-cilium", node.name)
     change = planned_change(reached)
@@ -208,7 +200,7 @@ def test_a_file_that_was_edited_after_it_was_read_is_not_overwritten(healed: Lab
     assert [line for line in state(node) if "dnsmend.lock" not in line] == before
 
 
-def test_what_dnsmasq_itself_refuses_is_not_written(healed: Lab, reached: object) -> None:
+def test_what_dnsmasq_itself_refuses_is_not_written(healed: Lab, reached: Host) -> None:
     node = healed.node("node-0")
     healed.inject("dnsmasq-except-cilium", node.name)
     change = planned_change(reached)

@@ -48,7 +48,7 @@ def test_a_worker_that_fails_or_hangs_leaves_its_part_unknown(client: Client, mo
         if "bad" in request["nodes"]:
             raise OSError("no space left on device")
         if "slow" in request["nodes"]:
-            time.sleep(5)
+            time.sleep(8)
         return {"nodes": request["nodes"], "said": {"heard": True}, "log": "", "code": 0}
 
     monkeypatch.setattr(shards, "work", work)

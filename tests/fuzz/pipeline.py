@@ -20,6 +20,7 @@ from rich.console import Console
 
 from checks.diagnosis import Diagnosis
 from deploys import bundle, cases, drift, rollout
+from deploys import policy as policies
 from deploys import replay as replays
 from deploys.bundle import Recorded
 from deploys.policy import Policy
@@ -118,9 +119,7 @@ def _texts(value: Any) -> Iterator[tuple[Any, Any]]:
 @cache
 def _policy() -> Policy:
     values = run_path("group_data/all.py")
-    known: dict[str, Any] = {field.name: values[field.name] for field in fields(Policy)}
-    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}
-    return Policy(**given)
+    return policies.of_values({field.name: values[field.name] for field in fields(Policy)})
 
 
 def judge(made: dict[str, Any]) -> Diagnosis | None:

@@ -9,14 +9,12 @@ from typing import Any
 
 import pytest
 
-from facts import snapshot
 from lab.api import Lab
 from lab.places import Node
-from models import node as nodes
 from operations import dnsmasq, lock, runs
 from operations.scripts import step_script
 from operations.sysctl import FILE
-from tests.deploys.nodes import served
+from tests.deploys.nodes import planned_change, served
 from tests.operations.conftest import Operate
 from tests.operations.rules import COMMANDS, clear, is_owned, load, save
 
@@ -51,9 +49,7 @@ def traces(node: Node, known: str = "--all") -> str:
 
 def dnsmasq_change(node: Node, reached: Any, undo_after: int = 600) -> None:
     """The change that deploys/fix_dns.py would make, which nobody confirms."""
-    snapshot.forget(reached)
-    fleet = snapshot.fleet([reached])
-    (change,) = dnsmasq.changes("node-0", fleet, policy="except-lo", served=nodes.vips(fleet, None)["node-0"])
+    change = planned_change(reached)
     node.run(["sh", "-c", dnsmasq.script(change, RUN, undo_after)], stdin=dnsmasq.payload(change, RUN))
 
 
@@ -253,9 +249,7 @@ def test_old_runs_go_and_none_that_waits(node: Node) -> None:
 def test_a_full_disk_changes_nothing_and_leaves_nothing(healed: Lab, node: Node, reached: Any) -> None:
     healed.inject("dnsmasq-except-cilium", node.name)
     before = files(node)
-    snapshot.forget(reached)
-    fleet = snapshot.fleet([reached])
-    (change,) = dnsmasq.changes("node-0", fleet, policy="except-lo", served=nodes.vips(fleet, None)["node-0"])
+    change = planned_change(reached)
     node.run(["mkdir", "-p", "/var/lib/dnsmend"])
     for size in ("4k", "12k", "24k", "32k", "40k"):
         node.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "full", "/var/lib/dnsmend"])
@@ -286,9 +280,7 @@ def test_a_step_that_gives_up_after_its_controller_is_gone_leaves_nothing(node: 
 def test_another_runs_lock_keeps_a_step_from_changing_anything(healed: Lab, node: Node, reached: Any) -> None:
     healed.inject("dnsmasq-except-cilium", node.name)
     before = files(node)
-    snapshot.forget(reached)
-    fleet = snapshot.fleet([reached])
-    (change,) = dnsmasq.changes("node-0", fleet, policy="except-lo", served=nodes.vips(fleet, None)["node-0"])
+    change = planned_change(reached)
     node.run(["sh", "-c", lock.script("20261122T070000Z-0000", by="ann@laptop, process 7"), "-", "take"])
     done = node.run(["sh", "-c", dnsmasq.script(change, RUN, 600)], stdin=dnsmasq.payload(change, RUN), check=False)
     node.run(["sh", "-c", lock.script("20261122T070000Z-0000"), "-", "release"])
@@ -306,9 +298,7 @@ def test_a_disk_that_is_full_for_the_new_files_has_room_for_the_way_back(healed:
     """What the change has not come to needs none: nothing waits for its timer, and nothing is left."""
     healed.inject("dnsmasq-except-cilium", node.name)
     before = files(node)
-    snapshot.forget(reached)
-    fleet = snapshot.fleet([reached])
-    (change,) = dnsmasq.changes("node-0", fleet, policy="except-lo", served=nodes.vips(fleet, None)["node-0"])
+    change = planned_change(reached)
     folder = "/etc/dnsmasq.d"
     # dnsmasq reads no file whose name begins with a dot.
     full = (
@@ -365,9 +355,7 @@ def test_a_service_that_ends_after_its_start_has_not_started(healed: Lab, node: 
     """It may have answered every question of the proof by then."""
     healed.inject("dnsmasq-except-cilium", node.name)
     before = files(node)
-    snapshot.forget(reached)
-    fleet = snapshot.fleet([reached])
-    (change,) = dnsmasq.changes("node-0", fleet, policy="except-lo", served=nodes.vips(fleet, None)["node-0"])
+    change = planned_change(reached)
     unit = "/etc/systemd/system/dnsmasq.service.d/short.conf"
     killed = (
         "systemd-run --quiet --collect --on-active=2 --timer-property=AccuracySec=100ms systemctl kill -s KILL dnsmasq"

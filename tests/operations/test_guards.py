@@ -13,12 +13,13 @@ import pytest
 from bench.faults.case import Stage
 from bench.faults.conditions_disk import full
 from lab.api import Lab
+from lab.faults import stand_ins
 from lab.places import Node
 from tests.conftest import Run
 from tests.deploys.nodes import state
 from tests.operations.rules import clear, files
 from tests.operations.test_guard_metrics import promtool
-from tests.operations.test_kube_proxy import CLEAR, STAND_IN, UNIT
+from tests.operations.test_kube_proxy import CLEAR
 
 pytestmark = pytest.mark.lab
 
@@ -230,10 +231,8 @@ COMMIT
 @pytest.fixture
 def kube_proxy(bare: Node) -> Iterator[Node]:
     """node-0 with a stand-in for kube-proxy, and rules as that writes for a DNS service with one pod."""
-    bare.write("/usr/local/bin/kube-proxy", STAND_IN, 0o755)
-    bare.write("/run/systemd/system/kube-proxy.service", UNIT)
     lead(bare, bare.plan.pod("coredns").address)
-    bare.run(["sh", "-ec", "systemctl daemon-reload; systemctl start kube-proxy"])
+    stand_ins.kube_proxy(bare)
     yield bare
     bare.run(["sh", "-c", f"{CLEAR}; systemctl daemon-reload"])
 

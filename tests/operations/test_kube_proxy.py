@@ -14,6 +14,7 @@ import pytest
 from facts.ipvs import IpvsTable
 from facts.ipvs_lines import Service
 from facts.kube_proxy_answer import Form, Pod, Proxy
+from lab.faults import stand_ins
 from lab.places import Node
 from models.refused import Refused
 from operations.kube_proxy import again_command, dns_services, restart_command, unsynced, unwritten
@@ -152,25 +153,6 @@ def test_when_its_rules_are_there() -> None:
     assert unwritten("nftables", [], None, "nft", []) == ""
 
 
-# The kernel names a process by the script that it runs.
-STAND_IN = r"""#!/usr/bin/python3
-import os, socket, time
-hangs = os.path.exists("/run/stand-in-hangs")
-if not hangs:
-    os.system("iptables -w -t nat -N KUBE-SERVICES 2>/dev/null")
-last = 0 if hangs else time.time()
-listener = socket.create_server(("127.0.0.1", 10249))
-while True:
-    client, _ = listener.accept()
-    asked = b""
-    while b"\r\n\r\n" not in asked and (more := client.recv(4000)):
-        asked += more
-    path = (asked.split() + [b"", b""])[1].decode()
-    body = "iptables" if path == "/proxyMode" else f"kubeproxy_sync_proxy_rules_last_timestamp_seconds {last}\n"
-    client.sendall(f"HTTP/1.0 200 OK\r\n\r\n{body}".encode())
-    client.close()
-"""
-UNIT = "[Service]\nExecStart=/usr/local/bin/kube-proxy\n"
 CLEAR = (
     "systemctl stop kube-proxy; rm -f /usr/local/bin/kube-proxy /run/systemd/system/kube-proxy.service /run/stand-in-*"
 )
@@ -179,10 +161,7 @@ CLEAR = (
 @pytest.fixture
 def stand_in(bare: Node) -> Iterator[Node]:
     """node-0 with a unit kube-proxy.service that writes one chain and answers on its metrics address."""
-    bare.write("/usr/local/bin/kube-proxy", STAND_IN, 0o755)
-    bare.write("/run/systemd/system/kube-proxy.service", UNIT)
-    bare.run(["systemctl", "daemon-reload"])
-    bare.run(["systemctl", "start", "kube-proxy"])
+    stand_ins.kube_proxy(bare)
     yield bare
     bare.run(["sh", "-c", f"{CLEAR}; systemctl daemon-reload"])
 
@@ -206,7 +185,7 @@ def test_it_is_restarted_and_waited_for(stand_in: Node, operate: Operate) -> Non
 
 @pytest.mark.lab
 def test_one_that_does_not_sync_fails(stand_in: Node, operate: Operate) -> None:
-    stand_in.write("/run/stand-in-hangs", "")
+    stand_in.write(stand_ins.NO_SYNC, "")
     # On a busy machine its metrics answer late: the last look, which is the one that is told, must be a good one.
     done = operate("kube_proxy.restart", "nft", "wait=30")
     assert done.returncode == 1

@@ -54,7 +54,7 @@ def walk(
             break
         if number == ROUNDS - 1 and any(needs[key[0]].get(key[2]) for key in plan):
             gevent.sleep(CALM)
-        answered = answers(asking)
+        answered = answers(asking, walking.rate)
         for host in hosts:
             found = answered[host.name]
             every[host.name] = [*every.get(host.name, []), *found]

@@ -42,6 +42,7 @@ class Policy:
     probe_tries: int
     probe_deadline: float
     probe_pods: int
+    probe_rate: int
     probe_smallest_loss: float
     capture: str | None
     verify_soak: int
@@ -178,13 +179,27 @@ def _check_cluster(host: Host, data: dict[str, Any]) -> None:
 
 def asking(policy: Policy) -> Asking:
     """How the policy wants nodes to be asked."""
-    return Asking(policy.probe_name, policy.service_name, policy.probe_tries, policy.probe_deadline, policy.probe_pods)
+    return Asking(
+        policy.probe_name,
+        policy.service_name,
+        policy.probe_tries,
+        policy.probe_deadline,
+        policy.probe_pods,
+        policy.probe_rate,
+    )
 
 
 def walking(policy: Policy) -> Walking:
     """How the policy wants the hops of a query's path to be asked."""
     names = Names(policy.probe_name, policy.service_name, policy.probe_names)
-    return Walking(names, policy.probe_pods, policy.probe_tries, policy.probe_deadline, policy.probe_smallest_loss)
+    return Walking(
+        names,
+        policy.probe_pods,
+        policy.probe_tries,
+        policy.probe_deadline,
+        policy.probe_smallest_loss,
+        policy.probe_rate,
+    )
 
 
 def switch(host: Host, key: str) -> bool:

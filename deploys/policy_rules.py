@@ -149,6 +149,7 @@ RULES: dict[str, Rule] = {
     "probe_tries": _count(1, 200),
     "probe_deadline": _seconds,
     "probe_pods": _count(1, 20),
+    "probe_rate": _count(10, 10_000),
     "probe_smallest_loss": _share,
     "capture": _or_none(_folder),
     "verify_soak": _count(0, 3600),

@@ -33,7 +33,7 @@ if host.name == hosts[0].name:
     well = False
     while True:
         terminal.progress("asking from pods and nodes")
-        results = answers(asking)
+        results = answers(asking, policy.probe_rate)
         probe_table.show(results)
         complete = all(results[one.name] or not probes for one, probes in asking.items())
         every = [result for of_node in results.values() for result in of_node]

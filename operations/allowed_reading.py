@@ -100,7 +100,7 @@ def _questions() -> Tree:
     begin, end = carry.carry([]).rsplit("\nwait\n", 1)
     before, after = begin.split("'[]'")
     where = [" ", _one(r"[0-9]{1,4}"), " ", _one(_NETNS), " ", _one(_LOCAL), " ", _one(r"[0-9]{1,4}"), " "]
-    ask = ["\nask", *where, _one(r"[0-9]{1,3}"), {"each": "rows", "body": [" ", _one(_ROW)]}, " &"]
+    ask = ["\nask", *where, _one(r"[0-9]{1,3} [0-9]{1,9}"), {"each": "rows", "body": [" ", _one(_ROW)]}, " &"]
     arguments = _one(rf"[0-9]{{1,4}} (?:{ADDRESS}) [0-9]{{1,4}} [0-9]{{1,2}} [0-9]{{1,4}}")
     rows = {"each": "echoes", "body": [" ", arguments]}
     echo = ["\nwithin", *where, f"sh -c {shlex.quote(ping.SCRIPT)} sh", rows, " &"]

@@ -63,12 +63,12 @@ def dns_answers(
         yield FunctionCommand(_report, [wave.failures[host.name]], {})
         return
     asking = questions(read, served, services, how)
-    results: list[Result] = host.get_fact(Answers, probes=asking) if asking else []
+    results: list[Result] = host.get_fact(Answers, probes=asking, rate=how.rate) if asking else []
     # A busy node may lose a try or two to its own load: such a probe is asked once more, and must then lose none.
     again = [index for index, result in enumerate(results) if 0 < lost(result) + unknown(result) <= how.tries // 10]
     if again:
         host.log(f"asked again: {', '.join(f'{asked(results[i])}: {summary(results[i])}' for i in again)}")
-        repeated = host.get_fact(Answers, probes=[asking[index] for index in again])
+        repeated = host.get_fact(Answers, probes=[asking[index] for index in again], rate=how.rate)
         for index, result in zip(again, repeated, strict=False):
             results[index] = result
     problems, remarks = judge(results)

@@ -1,9 +1,9 @@
 """Carry questions with bash alone: its /dev/udp and /dev/tcp, plus dd and od for the datagrams.
 
-Arguments of SCRIPT: how many tries may be in flight, then one row per question (see `probes.carry`). One
-subshell per try, so that a try waits for nothing but its own answer; they start at least 2.5 ms apart, or they
-would mostly wait for the CPU. A round trip is read to 0.1 ms or 5 %, whichever is more, and holds the time in
-which the node schedules a process: 1 ms or so, more on a loaded node. bash 4.2 or newer.
+Arguments of SCRIPT: how many tries may be in flight, the microseconds between two of them, then one row per question
+(see `probes.carry`). One subshell per try, so that a try waits for nothing but its own answer; they start at least
+2.5 ms apart, or they would mostly wait for the CPU. A round trip is read to 0.1 ms or 5 %, whichever is more, and
+holds the time in which the node schedules a process: 1 ms or so, more on a loaded node. bash 4.2 or newer.
 
 - bash writes its stdout line by line (shell.c, sh_setlinebuf): a message with 0x0a, such as any name with a
   label of ten letters, would leave as two datagrams. dd with `obs` puts it together.
@@ -20,8 +20,8 @@ from __future__ import annotations
 SCRIPT = r"""
 set -f
 trap "" PIPE
-in_flight=$1
-shift
+in_flight=$1 apart=$2
+shift 2
 exec {never}<> <(:)
 if [[ -n ${EPOCHREALTIME-} ]]; then
   now() { t=${EPOCHREALTIME/[.,]/}; }
@@ -113,6 +113,7 @@ for row; do
 done
 spacing=$((10000 / $#))
 ((spacing > 2500)) || spacing=2500
+((spacing > apart)) || spacing=$apart
 for ((try = 0; try < rounds; try++)); do
   for ((i = 1; i <= $#; i++)); do
     row=(${!i}) parts=${escaped[i - 1]}

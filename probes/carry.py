@@ -3,9 +3,9 @@
 A carrier gets one row per question: number of the probe, protocol, address, port, tries, deadline in
 microseconds, number of its first try in the exec, the question without its id in hex, name, type. A carrier
 runs once per source, inside its network namespace (nsenter(1)), with the tries of all its questions in flight
-together. python3 comes first, because one process asks everything and costs the node least; then bash, then dig.
-Nothing is installed and no file is written; each part has a time limit and its own sections of the
-output, so that what hangs or is missing costs only its own tries.
+together, begun no faster than the rate allows. python3 comes first, because one process asks everything and
+costs the node least; then bash, then dig. Nothing is installed and no file is written; each part has a time
+limit and its own sections of the output, so that what hangs or is missing costs only its own tries.
 
 The output is lines that begin with `@dns `, each a single write, in any order:
 
@@ -37,6 +37,8 @@ from probes.probe import Probe, Source, validate
 
 IN_FLIGHT = 64
 """How many tries a node has in flight, over all its sources."""
+RATE = 1000
+"""How many tries a node begins in a second, over all its sources, where nothing else is said."""
 
 # Processes are what asking costs a node, an interpreter most of all: python3 is tried out only after it has failed.
 # Where it cannot work, it has asked nothing, and the next carrier takes its place.
@@ -86,8 +88,11 @@ ask() {
 """
 
 
-def carry(probes: Sequence[Probe]) -> str:
-    """The script. It ends with 0 whatever the node lacks; ValueError: a probe that cannot be asked."""
+def carry(probes: Sequence[Probe], rate: int = RATE) -> str:
+    """The script. It ends with 0 whatever the node lacks; ValueError: a probe that cannot be asked.
+
+    + rate: tries that it begins in a second, at most
+    """
     for probe in probes:
         validate(probe)
     numbered = list(enumerate(probes))
@@ -99,9 +104,11 @@ def carry(probes: Sequence[Probe]) -> str:
         mine = [(index, probe) for index, probe in numbered if probe["source"] == source]
         questions = [(index, probe) for index, probe in mine if probe["protocol"] != "icmp"]
         if questions:
-            limit = time_limit([probe for _, probe in questions], share)
+            asked = [probe for _, probe in questions]
+            pause = _pause(probes, asked, rate)
+            limit = time_limit(asked, share, pause)
             rows = " ".join(quote(_row(index, probe, first_try(probes, index))) for index, probe in questions)
-            parts.append(f"ask {where} {limit} {share} {rows} &")
+            parts.append(f"ask {where} {limit} {share} {pause} {rows} &")
         echoes = [(index, probe) for index, probe in mine if probe["protocol"] == "icmp"]
         if echoes:
             limit = max(ping.overall_s(probe) for _, probe in echoes) + 2
@@ -131,21 +138,32 @@ def first_try(probes: Sequence[Probe], index: int) -> int:
     return sum(probe["tries"] for probe in probes[:index])
 
 
-def time_limit(probes: Sequence[Probe], in_flight: int) -> int:
-    """Seconds in which the questions of one source are over even if none is answered: they fly in batches."""
-    batches = ceil(sum(probe["tries"] for probe in probes) / in_flight)
+def _pause(probes: Sequence[Probe], mine: Sequence[Probe], rate: int) -> int:
+    """Microseconds between two tries of one source. The sources ask side by side, and all for as long."""
+    every = sum(probe["tries"] for probe in probes if probe["protocol"] != "icmp")
+    return every * 1_000_000 // (rate * sum(probe["tries"] for probe in mine))
+
+
+def time_limit(probes: Sequence[Probe], in_flight: int, pause: int = 0) -> int:
+    """Seconds in which the questions of one source are over even if none is answered: they fly in batches.
+
+    + pause: microseconds between two of them, at least
+    """
+    tries = sum(probe["tries"] for probe in probes)
+    batches = ceil(tries / in_flight)
     slowest = ceil(max(probe["deadline_s"] for probe in probes))
-    return (batches + 1) * (slowest + 2) + ceil(max(probe["tries"] for probe in probes) * 0.02) + 3
+    begun = max(probe["tries"] for probe in probes) * 0.02 + tries * pause / 1_000_000
+    return (batches + 1) * (slowest + 2) + ceil(begun) + 3
 
 
-def longest(probes: Sequence[Probe]) -> int:
+def longest(probes: Sequence[Probe], rate: int = RATE) -> int:
     """Seconds in which the script is over, whatever answers: its parts run side by side."""
     sources = grouped(probes)
     share = max(4, IN_FLIGHT // max(1, len(sources)))
     limits = [ping.overall_s(probe) + 2 for probe in probes if probe["protocol"] == "icmp"]
     for source in sources:
         questions = [probe for probe in probes if probe["source"] == source and probe["protocol"] != "icmp"]
-        limits += [time_limit(questions, share)] if questions else []
+        limits += [time_limit(questions, share, _pause(probes, questions, rate))] if questions else []
     return max(limits, default=0)
 
 

@@ -15,7 +15,8 @@ from probes.probe import Probe, Try
 SCRIPT = r"""
 set -f
 in_flight=$1 flying=0 round=0 more=1
-shift
+apart=$(($2 / 1000000)).$(printf %06d $(($2 % 1000000)))
+shift 2
 export HOME=/nonexistent
 ask() {
   [ "$2" = tcp ] && over=+tcp || over=+notcp
@@ -33,6 +34,7 @@ while [ $more = 1 ]; do
     [ $round -lt "${tries%% *}" ] || continue
     more=1 flying=$((flying + 1))
     ask $row &
+    sleep "$apart"
     [ $((flying % in_flight)) != 0 ] || wait
   done
   round=$((round + 1))
@@ -40,7 +42,7 @@ while [ $more = 1 ]; do
 done
 wait
 """
-"""Arguments: how many tries may be in flight, then one row per question (see `probes.carry`)."""
+"""Arguments: as for `probes.bash`."""
 
 _HEADINGS = ("dig 9", "global options", "server found")
 _STATUS = re.compile(r"^;; ->>HEADER<<- .*\bstatus: (\w+)")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 
-from probes.carry import carry
+from probes.carry import RATE, carry
 from probes.probe import Probe, Result
 from probes.read import probes_of, read
 
@@ -20,6 +20,7 @@ class Answers(FactBase[list[Result]]):
     """Asks the probes on the node, and returns one result per probe.
 
     + probes: the probes, or the same as JSON
+    + rate: tries that it begins in a second, at most
 
     A node that answers nothing at all fails this fact; a probe that could not be sent does not, its tries are
     `not sent`. Needs root for a source with a network namespace of its own. An answered try:
@@ -41,9 +42,9 @@ class Answers(FactBase[list[Result]]):
     def default() -> list[Result]:
         return []
 
-    def command(self, probes: str | Sequence[Probe]) -> str:
+    def command(self, probes: str | Sequence[Probe], rate: int = RATE) -> str:
         self.asked = json.loads(probes) if isinstance(probes, str) else probes
-        return carry(self.asked)
+        return carry(self.asked, rate)
 
     def process(self, output: Iterable[str]) -> list[Result]:
         lines = list(output)

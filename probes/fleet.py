@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ipaddress
+import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+import gevent
 from pyinfra.api.facts import get_fact
 from pyinfra.api.host import Host
 
 from facts.parallel import each
 from facts.snapshot import deadline
-from probes.carry import longest
+from probes.carry import RATE, longest
 from probes.dns import Answers
 from probes.probe import Probe, Result
 
@@ -18,21 +22,51 @@ from probes.probe import Probe, Result
 TIMEOUT = 180
 
 
-def answers(questions: Mapping[Host, Sequence[Probe]]) -> dict[str, list[Result]]:
-    """What each host's probes saw, by host name, one exec per host; no results where a host did not answer at all."""
+def answers(questions: Mapping[Host, Sequence[Probe]], rate: int = RATE) -> dict[str, list[Result]]:
+    """What each host's probes saw, by host name, one exec per host; no results where a host did not answer at all.
+
+    + rate: questions per second that a node sends, and that one address gets, at most
+    """
     found: dict[str, list[Result]] = {host.name: [] for host in questions}
     asking = [host for host, probes in questions.items() if probes]
-    return found | each(asking, lambda host: _ask(host, questions[host]))
+    starts = dict(zip(asking, delays([questions[host] for host in asking], rate), strict=True))
+    began = time.monotonic()
+
+    def ask(host: Host) -> list[Result]:
+        gevent.sleep(max(0.0, began + starts[host] - time.monotonic()))
+        return _ask(host, questions[host], rate)
+
+    return found | each(asking, ask)
 
 
-def _ask(host: Host, probes: Sequence[Probe]) -> list[Result]:
+def delays(questions: Sequence[Sequence[Probe]], rate: int) -> list[float]:
+    """Seconds that each node waits, in their order, so that a server which they share is not asked faster than that."""
+    asked: Counter[str] = Counter()
+    found = []
+    for probes in questions:
+        mine = Counter[str]()
+        for probe in probes:
+            where = ipaddress.ip_address(probe["destination"])
+            # Each node has these to itself; NodeLocal DNSCache listens on 169.254.20.10.
+            if not (where.is_loopback or where.is_link_local):
+                mine[probe["destination"]] += probe["tries"]
+        found.append(max((asked[address] for address in mine), default=0) / rate)
+        asked.update(mine)
+    return found
+
+
+def _ask(host: Host, probes: Sequence[Probe], rate: int) -> list[Result]:
     # A node that says nothing for longer than its questions can take, and no answer comes, holds up all others.
     try:
         results = get_fact(
             host.state,
             host,
             Answers,
-            kwargs={"probes": list(probes), "_timeout": min(TIMEOUT, longest(probes) + deadline(host))},
+            kwargs={
+                "probes": list(probes),
+                "rate": rate,
+                "_timeout": min(TIMEOUT, longest(probes, rate) + deadline(host)),
+            },
             apply_failed_hosts=False,
         )
     except Exception as error:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from models import loss
 from models.path import Names, Step
+from probes.carry import RATE
 from probes.count import lost, sent
 from probes.probe import HOST, Probe, Protocol, Result, Source, pod, probe
 
@@ -48,6 +49,7 @@ class Walking:
     + names: what is asked for; pods: of each node, at most so many are asked from
     + tries: of each step and protocol in the first round; deadline_s: seconds for each
     + smallest_loss: a share of lost tries that must not be missed
+    + rate: questions per second that a node sends, and that one address gets, at most
     """
 
     names: Names
@@ -55,6 +57,7 @@ class Walking:
     tries: int
     deadline_s: float
     smallest_loss: float
+    rate: int = RATE
 
 
 def planned(steps: Sequence[Step], seen: Seen, how: Walking) -> dict[Key, Probe]:

@@ -1,7 +1,8 @@
 """Carry questions with the node's python3.
 
 This file is run there as it stands: `python3 -c`, its standard library, 3.6 or newer (hence the quoted
-annotations). Arguments: how many tries may be in flight, then one row per question (see `probes.carry`).
+annotations). Arguments: how many tries may be in flight, the microseconds between two of them, then one row per
+question (see `probes.carry`).
 
 What `socket` and `selectors` import takes as long as Python itself takes to start, and an interpreter starts for each
 source: the modules below them have all that is needed.
@@ -13,6 +14,7 @@ import select
 import sys
 import time
 
+#: Seconds between two tries of one question.
 SPACING = 0.01
 LINE = 1000
 #: pipe(7): what is not longer stays in one piece, whoever else writes.
@@ -97,10 +99,11 @@ def step(attempt: Attempt) -> bool:
     return True
 
 
-def main(in_flight: int, table: "list[str]") -> None:
+def main(in_flight: int, pause: float, table: "list[str]") -> None:
     rows = [row.split(" ") for row in table]
     rounds = max(int(row[4]) for row in rows)
-    waiting = [(turn, Attempt(row, turn)) for turn in range(rounds) for row in rows if turn < int(row[4])]
+    tries = [(turn, row) for turn in range(rounds) for row in rows if turn < int(row[4])]
+    waiting = [(max(turn * SPACING, number * pause), Attempt(row, turn)) for number, (turn, row) in enumerate(tries)]
     waiting.reverse()
     flying = {}  # type: dict[int, Attempt]
     poll = select.poll()
@@ -116,7 +119,7 @@ def main(in_flight: int, table: "list[str]") -> None:
     quiet = float("inf")
     while waiting or flying:
         now = time.monotonic()
-        while waiting and len(flying) < in_flight and began + waiting[-1][0] * SPACING <= now:
+        while waiting and len(flying) < in_flight and began + waiting[-1][0] <= now:
             attempt = waiting.pop()[1]
             try:
                 attempt.open()
@@ -128,7 +131,7 @@ def main(in_flight: int, table: "list[str]") -> None:
             quiet = min(quiet, attempt.start + attempt.deadline)
         until = quiet
         if waiting and len(flying) < in_flight:
-            until = min(until, began + waiting[-1][0] * SPACING)
+            until = min(until, began + waiting[-1][0])
         wait = max(0.0, until - time.monotonic()) * 1000
         for number, _ in poll.poll(wait) if until < float("inf") else ():
             attempt = flying[number]
@@ -152,4 +155,4 @@ def main(in_flight: int, table: "list[str]") -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2:])
+    main(int(sys.argv[1]), int(sys.argv[2]) / 1e6, sys.argv[3:])

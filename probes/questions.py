@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from facts.snapshot import Snapshot
 from models import node
+from probes.carry import RATE
 from probes.probe import HOST, Probe, Protocol, Source, pod, probe
 
 _PROTOCOLS: tuple[Protocol, ...] = ("udp", "tcp")
@@ -19,6 +20,7 @@ class Asking:
     + name: a name that needs dnsmasq's upstreams; service_name: a name of the cluster
     + tries: questions per source, address, name and protocol; deadline_s: seconds for each
     + pods: at most so many are asked from; one for each way into the host comes first
+    + rate: questions per second that a node sends, and that one address gets, at most
     """
 
     name: str
@@ -26,6 +28,7 @@ class Asking:
     tries: int
     deadline_s: float
     pods: int
+    rate: int = RATE
 
 
 def own_name(probe: Probe) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -82,6 +83,13 @@ def test_the_time_limit_is_above_what_the_deadlines_add_up_to() -> None:
     dropped = [probe("10.9.0.1", "a.x", tries=40, deadline_s=2)] * 8
     batches = 320 / IN_FLIGHT
     assert batches * 2.3 + 1 < time_limit(dropped, IN_FLIGHT) < 30
+    assert time_limit(dropped, IN_FLIGHT, pause=100_000) == time_limit(dropped, IN_FLIGHT) + 32
+
+
+def test_all_sources_ask_for_as_long() -> None:
+    many, few = probe("10.9.0.1", "a.x", tries=80), probe("10.9.0.1", "a.x", tries=20, source=pod("a", 7))
+    pauses = re.findall(r"^ask \d+ \S+ \S+ \d+ \d+ (\d+) ", carry([many, few], rate=100), re.MULTILINE)
+    assert [int(pause) * tries for pause, tries in zip(pauses, (80, 20), strict=True)] == [1_000_000, 1_000_000]
 
 
 def result(*outcomes: Outcome, rtts: tuple[float, ...] = (), detail: str = "") -> Result:

@@ -36,10 +36,18 @@ _FAILURES = 3
 #: Seconds that one diagnosis may take.
 _LIMIT = 600
 _DIAGNOSE = ("-y", "inventory", "deploys/diagnose.py")
-#: The Kubernetes lab's machines are emulated where there is no KVM: they answer late, and that is no loss.
+#: The Kubernetes lab's machines are emulated where there is no KVM: they answer late, and lose what comes too fast. Its
+#: faults lose a tenth and more.
 _SLOW = tuple(
     word
-    for data in ("probe_tries=10", "probe_pods=1", "probe_deadline=15", "node_deadline=120")
+    for data in (
+        "probe_tries=10",
+        "probe_pods=1",
+        "probe_deadline=5",
+        "probe_rate=100",
+        "probe_smallest_loss=0.1",
+        "node_deadline=120",
+    )
     for word in ("--data", data)
 )
 
@@ -83,10 +91,10 @@ def expected(fault: str, mode: str) -> Expected:
     return EXPECTED.get(f"{fault} {mode}", EXPECTED[fault])
 
 
-def run(row: Row, turn: int, options: Sequence[str]) -> tuple[bool, str]:
-    """Inject, diagnose, heal; whether it was right, and what was said. Raises LabError.
+def runs(row: Row, turn: int, times: int, options: Sequence[str]) -> Iterator[tuple[bool, str]]:
+    """Inject, diagnose, heal; of each diagnosis whether it was right, and what was said. Raises LabError.
 
-    + turn: each takes the next node; options: further ones of the diagnosis
+    + turn: each takes the next node; times: diagnoses; options: further ones of them
     """
     lab = Lab.attach()
     names = [node.name for node in lab.nodes]
@@ -94,15 +102,16 @@ def run(row: Row, turn: int, options: Sequence[str]) -> tuple[bool, str]:
     try:
         for fault, mode, node in places:
             lab.inject(fault, node, mode=mode or None)
-        said, code = diagnose([*(_SLOW if lab.record.programs else ()), *options])
+        for _ in range(times):
+            said, code = diagnose([*(_SLOW if lab.record.programs else ()), *options])
+            right, words = judged(places, said, code)
+            if not right:
+                KEPT.mkdir(parents=True, exist_ok=True)
+                (KEPT / f"{row.name.replace(' ', '_')}.json").write_text(json.dumps(said, indent=1))
+            yield right, words
     finally:
         for node in dict.fromkeys(node for _, _, node in places):
             lab.heal(node)
-    right, words = judged(places, said, code)
-    if not right:
-        KEPT.mkdir(parents=True, exist_ok=True)
-        (KEPT / f"{row.name.replace(' ', '_')}.json").write_text(json.dumps(said, indent=1))
-    return right, words
 
 
 def diagnose(options: Sequence[str]) -> tuple[dict[str, Any], int]:
@@ -171,6 +180,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.confusion", description=__doc__.split("\n")[0])
     parser.add_argument("--faults", default="", metavar="A,B", help="only these, and the pairs with one of them")
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="until each row has so many (default 5)")
+    parser.add_argument(
+        "--each", type=int, default=1, metavar="N", help="diagnoses of a fault before it is healed (default 1)"
+    )
     parser.add_argument("--pairs", action="store_true", help="pairs of faults as well")
     parser.add_argument("--minutes", type=float, default=1e9, metavar="M", help="begin no run after this time")
     parser.add_argument("--again", action="store_true", help="forget what has been counted for these rows")
@@ -200,8 +212,16 @@ def main(argv: list[str] | None = None) -> int:
             count = counted[row.name]
             if count.runs >= arguments.runs or time.monotonic() > until:
                 break
+            times = min(arguments.each, arguments.runs - count.runs)
             try:
-                right, said = run(row, count.runs, options)
+                for right, said in runs(row, count.runs // arguments.each, times, options):
+                    count.runs += 1
+                    count.right += right
+                    count.said[said] += 1
+                    wrong += not right
+                    print(f"{'right' if right else 'WRONG'}  {row.name}: {said}", file=sys.stderr, flush=True)
+                    save(counted)
+                failures = 0
             except LabError as error:
                 # The fault could not be made, or not healed: that is no run.
                 failures += 1
@@ -209,14 +229,6 @@ def main(argv: list[str] | None = None) -> int:
                 if failures > _FAILURES:
                     raise
                 Lab.attach().heal()
-                continue
-            failures = 0
-            count.runs += 1
-            count.right += right
-            count.said[said] += 1
-            wrong += not right
-            print(f"{'right' if right else 'WRONG'}  {row.name}: {said}", file=sys.stderr, flush=True)
-            save(counted)
     return 1 if wrong else 0
 
 

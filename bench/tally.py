@@ -17,7 +17,9 @@ _HEAD = """\
 Each fault of the lab, injected and diagnosed as a user would (`pyinfra -y inventory deploys/diagnose.py`), on each node
 in turn. A run is right when there is the right verdict on the right node for each fault, and no other one: see
 [bench/expected.py](../bench/expected.py). Made by `python -m bench.confusion`; `--help` says more. A is the node with
-the (first) fault, B the other one.
+the (first) fault, B the other one. What needs a kube-proxy is injected into the Kubernetes lab, whose emulated machines
+take a minute to be diagnosed: there each injection is diagnosed several times (`--each`), and nodes are asked slowly
+(`probe_rate`).
 
 | fault | right | runs | what was said |
 |---|---|---|---|

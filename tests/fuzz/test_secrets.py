@@ -39,7 +39,9 @@ def told(healed: Lab) -> Iterator[Node]:
     """node-0 in the incident, with secrets in its files and on its command lines."""
     node = healed.node("node-0")
     healed.inject("dnsmasq-except-cilium", "node-0")
-    node.write("/etc/dnsmasq.d/50-secrets.conf", "\n" * 20 + f"# password={CONFIGURED}\n# api_token: {CONFIGURED}\n")
+    secrets = f"# password={CONFIGURED}\n# api_token: {CONFIGURED}\nconf-dir=/etc/canary.d,*.conf\n"
+    node.write("/etc/dnsmasq.d/50-secrets.conf", "\n" * 20 + secrets)
+    node.write("/etc/canary.d/host.key", f"{SHADOW}\n", 0o600)
     node.write("/etc/dnsmend-shadow", f"root:$6${SHADOW}:19000:0:99999:7:::\n{{\n forward {SHADOW}\n}}\n", 0o600)
     node.write("/etc/kubernetes/admin.conf", f"users: [{{user: {{token: {CLUSTER}}}}}]\n", 0o600)
     started = [
@@ -55,6 +57,7 @@ def told(healed: Lab) -> Iterator[Node]:
     for user, name, _ in started:
         node.run(["systemctl", "stop", f"canary-{user}-{name}"], check=False)
     node.remove("/etc/dnsmasq.d/50-secrets.conf", "/etc/dnsmend-shadow", "/etc/kubernetes/admin.conf")
+    node.run(["rm", "-r", "/etc/canary.d"])
     node.run(["systemctl", "restart", "dnsmasq"])
 
 

@@ -144,7 +144,7 @@ def _capture(
     at = points(snapshot, probes, [address for address, _ in beyond if not ip_address(address).is_loopback])
     if not probes or not at:
         return {"journeys": [], "notes": notes}
-    answered = _ask(host, at, probes, [port for _, port in beyond])
+    answered = _ask(host, at, probes, [port for _, port in beyond], how.rate)
     if answered is None:
         notes.append(f"{host.name}: nothing was captured: the node did not answer")
     elif answered["missing"]:
@@ -216,8 +216,9 @@ def _beyond(
     return found
 
 
-def _ask(host: Host, at: Sequence[Point], probes: Sequence[Probe], ports: Sequence[int]) -> Answered | None:
-    asked = {"points": list(at), "probes": list(probes), "ports": list(ports), "_timeout": MOST_SECONDS + 30}
+def _ask(host: Host, at: Sequence[Point], probes: Sequence[Probe], ports: Sequence[int], rate: int) -> Answered | None:
+    asked: dict[str, object] = {"points": list(at), "probes": list(probes), "ports": list(ports), "rate": rate}
+    asked["_timeout"] = MOST_SECONDS + 30
     try:
         said = get_fact(host.state, host, Captured, kwargs=asked, apply_failed_hosts=False)
     except Exception as error:

@@ -35,7 +35,7 @@ from typing_extensions import override
 
 from probes import sniff
 from probes.capture_filter import Point, expression, packed
-from probes.carry import carry, time_limit
+from probes.carry import RATE, carry, time_limit
 from probes.probe import Probe, Result
 from probes.read import probes_of, read
 
@@ -148,14 +148,15 @@ FIXED = {
 }
 
 
-def script(points: Sequence[Point], probes: Sequence[Probe], ports: Iterable[int] = ()) -> str:
+def script(points: Sequence[Point], probes: Sequence[Probe], ports: Iterable[int] = (), rate: int = RATE) -> str:
     """The script. It ends with 0 whatever the node lacks. Raises ValueError for what cannot be captured or asked.
 
     + ports: on which servers beyond the probes' own destinations are asked
+    + rate: tries that begin in a second, at most
     """
     if not 1 <= len(points) <= MOST_POINTS:
         raise ValueError(f"{len(points)} interfaces to capture at is not between 1 and {MOST_POINTS}")
-    asking = carry(probes)
+    asking = carry(probes, rate)
     questions = [probe for probe in probes if probe["protocol"] != "icmp"]
     every = sorted({53, *ports, *(probe["port"] for probe in questions)})
     starts = [
@@ -166,7 +167,7 @@ def script(points: Sequence[Point], probes: Sequence[Probe], ports: Iterable[int
     names = sorted({(dns.name.from_text(probe["name"]).to_wire() or b"").hex() for probe in questions})
     texts = FIXED | {
         "POINTS": quote(json.dumps(list(points), separators=(",", ":"))),
-        "SECONDS": str(min(MOST_SECONDS, time_limit(questions, len(questions)) + 5)),
+        "SECONDS": str(min(MOST_SECONDS, time_limit(questions, len(questions), 1_000_000 // rate) + 5)),
         "COUNT": str(len(points)),
         "ASK": quote(asking),
         "STARTS": "\n".join(starts),
@@ -182,6 +183,7 @@ class Captured(FactBase[Answered]):
     + points: where, at most `MOST_POINTS`
     + probes: what is asked meanwhile
     + ports: on which servers beyond the probes' own destinations are asked, 53 apart
+    + rate: tries that begin in a second, at most
 
     Needs root. A node without tcpdump and python3 says so in `missing`, and nothing is asked then.
 
@@ -194,9 +196,11 @@ class Captured(FactBase[Answered]):
     at: Sequence[Point] | None = None
     asked: Sequence[Probe] | None = None
 
-    def command(self, points: Sequence[Point], probes: Sequence[Probe], ports: Sequence[int] = ()) -> str:
+    def command(
+        self, points: Sequence[Point], probes: Sequence[Probe], ports: Sequence[int] = (), rate: int = RATE
+    ) -> str:
         self.at, self.asked = points, probes
-        return script(points, probes, ports)
+        return script(points, probes, ports, rate)
 
     @override
     def process(self, output: Iterable[str]) -> Answered:

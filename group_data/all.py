@@ -61,8 +61,8 @@ probe_deadline = 2.0
 # Pods of a node that are asked from, at most: one for each way into the host stack comes first.
 probe_pods = 3
 
-# Questions per second that a node sends, and that all nodes together send to one address, at most: nodes that ask the
-# same server take turns. Less for small or emulated nodes, or for a server that limits its clients.
+# Questions per second that a node sends, and that all nodes together send to one address in a diagnosis, at most: nodes
+# that ask the same server take turns. Less for small or emulated nodes, or for a server that limits its clients.
 probe_rate = 1000
 
 # The smallest share of lost questions that a diagnosis must not miss (it does once in a thousand times). 0.05 takes 135

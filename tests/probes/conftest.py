@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from probes import probe as probe_module
+from probes.carry import RATE
 from probes.dns import Answers
 from probes.probe import Probe, Result, Source
 
@@ -69,11 +70,13 @@ class Network:
                 (folder / tool).symlink_to(required(tool))
         return str(folder)
 
-    def run(self, probes: Sequence[Probe], path: str | None = None) -> tuple[subprocess.CompletedProcess[str], float]:
+    def run(
+        self, probes: Sequence[Probe], path: str | None = None, rate: int = RATE
+    ) -> tuple[subprocess.CompletedProcess[str], float]:
         """The script as pyinfra runs it: `sh -c`, on the node."""
         began = time.monotonic()
         done = subprocess.run(
-            ["nsenter", f"--net=/proc/{self.node}/ns/net", "sh", "-c", Answers().command(probes)],
+            ["nsenter", f"--net=/proc/{self.node}/ns/net", "sh", "-c", Answers().command(probes, rate)],
             env={**os.environ, "PATH": path or os.environ["PATH"]},
             executable=required("nsenter"),
             capture_output=True,

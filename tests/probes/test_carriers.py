@@ -110,6 +110,14 @@ def test_more_tries_than_may_be_in_flight(network: Network, exact: str) -> None:
     assert seconds < 40
 
 
+def test_no_faster_than_it_may(network: Network, carrier: str) -> None:
+    asked = [probe("10.9.0.1", "a.x", tries=20), probe("10.9.0.1", "a.x", source=network.in_pod, tries=20)]
+    done, seconds = network.run(asked, network.path(*CARRIERS[carrier]), rate=40)
+    assert [count.summary(result) for result in Answers().process(done.stdout.splitlines())] == ["answered 20/20"] * 2
+    # 19 pauses of 50 ms, in each of the sources.
+    assert seconds > 0.94
+
+
 def test_nothing_listens(network: Network, carrier: str) -> None:
     asked = [probe("10.9.0.1", "a.x", port=5999, protocol=protocol, tries=5) for protocol in ("udp", "tcp")]
     assert outcomes(network, carrier, *asked) == [{"refused": 5}] * 2

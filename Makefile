@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PYTEST = PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest
 # Tests side by side; each of these has a lab of its own.
-WORKERS ?= 3
+WORKERS ?= 4
 PACKAGES := systemd-container mmdebstrap iproute2 util-linux procps openssh-client iputils-ping dnsmasq-base bind9-dnsutils nftables python3-venv
 # What the tests compare with, or open reports and check rules in.
 PACKAGES_TEST := ansible-core chromium dnsperf tcpdump
@@ -25,7 +25,7 @@ demo-ipvs: setup kubernetes-packages   ## the second incident, on virtual machin
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m lab.demo ipvs
 
 test: setup test-packages inotify check   ## every test on containers as nodes; what needs a Kubernetes on virtual machines: make test-kubernetes
-	$(PYTEST) -m "not kubernetes" --numprocesses=$(WORKERS) --dist=loadfile || { \
+	$(PYTEST) -m "not kubernetes" --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder || { \
 		echo "once more, one after the other: what failed while others ran beside it"; \
 		$(PYTEST) -m "not kubernetes" --last-failed --last-failed-no-failures=none; }
 

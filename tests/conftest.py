@@ -6,6 +6,7 @@ import os
 import runpy
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,12 @@ from tests.lab.private import private_lab
 ROOT = Path(__file__).resolve().parent.parent
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that need nodes come first, those with most such tests before the others: what takes long begins early."""
+    nodes = Counter(item.path for item in items if item.get_closest_marker("lab"))
+    items.sort(key=lambda item: -nodes[item.path])
 
 
 @pytest.fixture(scope="session")

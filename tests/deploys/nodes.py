@@ -10,7 +10,12 @@ from models.node import vips
 from operations import dnsmasq
 
 # /run and /var/log hold what every login writes (utmp, session scopes, the journal); the rest of a node must not move.
+# Addresses of a node that is just up are tentative for a second or two (RFC 4862), and get their routes afterwards.
 _STATE = r"""
+for turn in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    [ -n "$(ip -6 address show tentative)" ] || break
+    sleep 0.25
+done
 find /etc /usr /opt /root /home /srv /boot /lib /sbin /bin /var -xdev \
     \( -path /var/log -o -path /var/lib/systemd -o -path /var/cache -o -path /var/tmp \) -prune -o \
     -printf '%p %y %m %U %G %s %T@ %l\n' | sort

@@ -217,8 +217,13 @@ def _beyond(
 
 
 def _ask(host: Host, at: Sequence[Point], probes: Sequence[Probe], ports: Sequence[int], rate: int) -> Answered | None:
-    asked: dict[str, object] = {"points": list(at), "probes": list(probes), "ports": list(ports), "rate": rate}
-    asked["_timeout"] = MOST_SECONDS + 30
+    asked = {
+        "points": list(at),
+        "probes": list(probes),
+        "ports": list(ports),
+        "rate": rate,
+        "_timeout": MOST_SECONDS + 30,
+    }
     try:
         said = get_fact(host.state, host, Captured, kwargs=asked, apply_failed_hosts=False)
     except Exception as error:

@@ -39,20 +39,19 @@ def walk(
     + also: further probes that go along in the first exec, and again where some of their tries were lost
     """
     extra = {host: list((also or {}).get(host, ())) for host in hosts}
-    nodes = {step.id: step.node for step in steps}
-    needs = {step.id: step.needs for step in steps}
+    by_id = {step.id: step for step in steps}
     seen: dict[Key, list[Result]] = {}
     every: dict[str, list[Result]] = {}
     for number in range(ROUNDS):
         plan = planned(steps, seen, walking)
         of_node: dict[str, list[Key]] = {}
         for key in plan:
-            of_node.setdefault(nodes[key[0]], []).append(key)
+            of_node.setdefault(by_id[key[0]].node, []).append(key)
         keys = {host: of_node.get(host.name, []) for host in hosts}
         asking = {host: [*extra[host], *(plan[key] for key in keys[host])] for host in hosts}
         if not any(asking.values()):
             break
-        if number == ROUNDS - 1 and any(needs[key[0]].get(key[2]) for key in plan):
+        if number == ROUNDS - 1 and any(by_id[key[0]].needs.get(key[2]) for key in plan):
             gevent.sleep(CALM)
         answered = answers(asking, walking.rate)
         for host in hosts:

@@ -96,17 +96,13 @@ def carry(probes: Sequence[Probe], rate: int = RATE) -> str:
     for probe in probes:
         validate(probe)
     numbered = list(enumerate(probes))
-    sources = grouped(probes)
-    share = max(4, IN_FLIGHT // max(1, len(sources)))
     parts = []
-    for number, source in enumerate(sources):
+    for number, source in enumerate(grouped(probes)):
         where = f"{number} {quote(source['netns'])} {quote(is_local(source['address']))}"
         mine = [(index, probe) for index, probe in numbered if probe["source"] == source]
         questions = [(index, probe) for index, probe in mine if probe["protocol"] != "icmp"]
         if questions:
-            asked = [probe for _, probe in questions]
-            pause = _pause(probes, asked, rate)
-            limit = time_limit(asked, share, pause)
+            share, pause, limit = _pace(probes, [probe for _, probe in questions], rate)
             rows = " ".join(quote(_row(index, probe, first_try(probes, index))) for index, probe in questions)
             parts.append(f"ask {where} {limit} {share} {pause} {rows} &")
         echoes = [(index, probe) for index, probe in mine if probe["protocol"] == "icmp"]
@@ -138,10 +134,15 @@ def first_try(probes: Sequence[Probe], index: int) -> int:
     return sum(probe["tries"] for probe in probes[:index])
 
 
-def _pause(probes: Sequence[Probe], mine: Sequence[Probe], rate: int) -> int:
-    """Microseconds between two tries of one source. The sources ask side by side, and all for as long."""
+def _pace(probes: Sequence[Probe], mine: Sequence[Probe], rate: int) -> tuple[int, int, int]:
+    """Of the questions of one source: tries in flight, microseconds between two of them, seconds until they are over.
+
+    The sources ask side by side, and all for as long.
+    """
+    share = max(4, IN_FLIGHT // len(grouped(probes)))
     every = sum(probe["tries"] for probe in probes if probe["protocol"] != "icmp")
-    return every * 1_000_000 // (rate * sum(probe["tries"] for probe in mine))
+    pause = every * 1_000_000 // (rate * sum(probe["tries"] for probe in mine))
+    return share, pause, time_limit(mine, share, pause)
 
 
 def time_limit(probes: Sequence[Probe], in_flight: int, pause: int = 0) -> int:
@@ -158,12 +159,10 @@ def time_limit(probes: Sequence[Probe], in_flight: int, pause: int = 0) -> int:
 
 def longest(probes: Sequence[Probe], rate: int = RATE) -> int:
     """Seconds in which the script is over, whatever answers: its parts run side by side."""
-    sources = grouped(probes)
-    share = max(4, IN_FLIGHT // max(1, len(sources)))
     limits = [ping.overall_s(probe) + 2 for probe in probes if probe["protocol"] == "icmp"]
-    for source in sources:
+    for source in grouped(probes):
         questions = [probe for probe in probes if probe["source"] == source and probe["protocol"] != "icmp"]
-        limits += [time_limit(questions, share, _pause(probes, questions, rate))] if questions else []
+        limits += [_pace(probes, questions, rate)[-1]] if questions else []
     return max(limits, default=0)
 
 

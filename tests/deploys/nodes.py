@@ -32,8 +32,9 @@ done
 nft list ruleset
 ip -o addr; ip rule; ip route show table all; ip -6 route show table all | sed 's/expires [0-9]*sec//'
 cat /proc/modules /proc/net/ip_tables_names 2>/dev/null
-ps -eo comm= | grep -v -e '^sshd' -e '^ps$' -e '^sh$' -e '^find' -e '^sort' -e '^grep$' -e sudo -e sd-pam -e systemd |
-    sort
+# First, so that none of the programs that sort it out is in it.
+processes=$(ps -eo comm=)
+echo "$processes" | grep -v -e '^sshd' -e '^ps$' -e '^sh$' -e '^find' -e sudo -e sd-pam -e systemd | sort
 """
 
 

@@ -66,11 +66,6 @@ def new(healed: Lab) -> Iterator[Node]:
         each.run(["sh", "-c", "for name in iptables ip6tables; do update-alternatives --auto $name; done"])
 
 
-def join(node: Node) -> None:
-    """What makes it a node of a cluster: a stand-in for kube-proxy, which writes its chain into the chosen backend."""
-    stand_ins.kube_proxy(node)
-
-
 def guard(node: Node, pyinfra: Run) -> None:
     done = pyinfra("-y", "--limit", node.name, "inventory", "deploys/prevent.py", *LEGACY)
     assert done.returncode == 0, done.stderr
@@ -108,7 +103,7 @@ def test_refused_brought_to_policy_certified_and_seen_when_the_package_flips_it(
     assert certified.returncode == 0, certified.stderr
     assert json.loads(report.read_text())["verdicts"] == []
 
-    join(new)
+    stand_ins.kube_proxy(new)
     guard(new, pyinfra)
     assert drift()[0] == 0
 
@@ -148,7 +143,7 @@ def test_a_reinstallation_flips_what_nobody_chose(new: Node, pyinfra: Run) -> No
     for name in ("iptables", "ip6tables"):
         new.run(["update-alternatives", "--remove", name, f"/usr/sbin/{name}-nft"])
     assert alternative(new) == "auto legacy"
-    join(new)
+    stand_ins.kube_proxy(new)
     guard(new, pyinfra)
     since = now(new)
     apt(new, "install", "--reinstall", DEB)

@@ -35,7 +35,7 @@ def choose(kernel: Path) -> Accelerator:
     # A saved state holds what the processor could, and how fast its time stamp counter is.
     processor = "".join(line for line in _processor() if line.startswith(("model name", "flags", "microcode")))
     kvm = Accelerator("KVM", ("-accel", "kvm", "-cpu", "host"), "", f"kvm {version} {processor}")
-    options = ("-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max")
+    options = ("-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max")
     # Every other clock is a device, and to read an emulated one is slow. Where programs lie at other addresses each
     # time, each start of one is translated anew, and takes four times as long.
     line = "clocksource=tsc tsc=reliable norandmaps init_on_alloc=0"

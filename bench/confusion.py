@@ -36,20 +36,6 @@ _FAILURES = 3
 #: Seconds that one diagnosis may take.
 _LIMIT = 600
 _DIAGNOSE = ("-y", "inventory", "deploys/diagnose.py")
-#: The Kubernetes lab's machines are emulated where there is no KVM: they answer late, and lose what comes too fast. Its
-#: faults lose a tenth and more.
-_SLOW = tuple(
-    word
-    for data in (
-        "probe_tries=10",
-        "probe_pods=1",
-        "probe_deadline=5",
-        "probe_rate=100",
-        "probe_smallest_loss=0.1",
-        "node_deadline=120",
-    )
-    for word in ("--data", data)
-)
 
 
 @dataclass(frozen=True)
@@ -57,6 +43,7 @@ class Row:
     """What is injected together: fault, mode ("" where it has none) and how many nodes after the first one."""
 
     injections: tuple[tuple[str, str, int], ...] = ()
+    kubernetes: bool = False
 
     @property
     def name(self) -> str:
@@ -65,7 +52,7 @@ class Row:
             " ".join(filter(None, (fault, mode, "(another node)" if offset else "")))
             for fault, mode, offset in self.injections
         ]
-        return " + ".join(said) or "(healthy)"
+        return " + ".join(said) or ("(healthy, Kubernetes)" if self.kubernetes else "(healthy)")
 
 
 def rows(kubernetes: bool, wanted: list[str], pairs: bool) -> Iterator[Row]:
@@ -76,7 +63,7 @@ def rows(kubernetes: bool, wanted: list[str], pairs: bool) -> Iterator[Row]:
         else {name: fault.modes for name, fault in faults.FAULTS.items()}
     )
     if not wanted:
-        yield Row()
+        yield Row(kubernetes=kubernetes)
     for name, modes in known.items():
         if not wanted or name in wanted:
             yield from (Row(((name, mode, 0),)) for mode in modes or ("",))
@@ -103,7 +90,7 @@ def runs(row: Row, turn: int, times: int, options: Sequence[str]) -> Iterator[tu
         for fault, mode, node in places:
             lab.inject(fault, node, mode=mode or None)
         for _ in range(times):
-            said, code = diagnose([*(_SLOW if lab.record.programs else ()), *options])
+            said, code = diagnose(options)
             right, words = judged(places, said, code)
             if not right:
                 KEPT.mkdir(parents=True, exist_ok=True)

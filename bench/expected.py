@@ -87,7 +87,7 @@ PAIRS: tuple[tuple[str, str], ...] = (
     ("dnsmasq-except-list", "tool-missing-ss"),
     ("mixed-backends", "vip-missing"),
     ("dead-real-server", "udp-service-missing"),
-    ("conntrack-full", "kube-proxy-stopped"),
+    ("kube-proxy-stopped", "conntrack-full"),
     ("stale-hint", "dead-real-server"),
 )
 #: The same on one node: what each spoils can be told from what the other does.

@@ -16,7 +16,7 @@ if not _record["ready"]:
     # An empty inventory would let pyinfra end with success on zero hosts.
     raise _InventoryError("the lab is not up: run `python -m lab up`")
 
-_access = {
+_common = {
     "ssh_user": "ops",
     "ssh_key": str(_directory / "ssh/id_ed25519"),
     "ssh_known_hosts_file": str(_directory / "ssh/known_hosts"),
@@ -27,11 +27,22 @@ _access = {
 }
 if _record.get("programs"):
     # The cluster's administrator, from this machine: for steps that cordon, drain and wait.
-    _access["kubectl"] = str(_Path(_record["programs"]) / "kubectl")
-    _access["kubeconfig"] = str(_directory / "kubernetes/kubeconfig")
+    _common["kubectl"] = str(_Path(_record["programs"]) / "kubectl")
+    _common["kubeconfig"] = str(_directory / "kubernetes/kubeconfig")
+
+if _record.get("emulated"):
+    # They answer late, and lose what comes too fast. What the lab makes them lose is a quarter and more.
+    _common |= {
+        "probe_tries": 10,
+        "probe_pods": 1,
+        "probe_deadline": 5,
+        "probe_rate": 100,
+        "probe_smallest_loss": 0.25,
+        "node_deadline": 120,
+    }
 
 nodes = [
-    (f"node-{_index}", {"ssh_hostname": f"198.18.53.{10 + _index}", **_access}) for _index in range(_record["nodes"])
+    (f"node-{_index}", {"ssh_hostname": f"198.18.53.{10 + _index}", **_common}) for _index in range(_record["nodes"])
 ]
 
 # Every node runs the dnsmasq that serves its VIP.

@@ -63,6 +63,8 @@ class State:
     programs: str = ""
     # The nodes are virtual machines, not containers.
     guests: bool = False
+    # They are emulated, for want of KVM: many times slower.
+    emulated: bool = False
     machines: dict[str, Machine] = field(default_factory=dict)
     faults: dict[str, list[str]] = field(default_factory=dict)
 

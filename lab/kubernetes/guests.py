@@ -68,9 +68,9 @@ class Guests:
         self._how = accelerator.choose(self._disk.kernel)
 
     @property
-    def accelerator(self) -> str:
-        """What runs them: KVM or TCG."""
-        return self._how.name
+    def emulated(self) -> bool:
+        """Whether QEMU's translator runs them, for want of KVM."""
+        return self._how.name == "TCG"
 
     def boot(self, saved: Path) -> None:
         """Start every node from its kernel, on disks in `saved`; kube-proxy not yet. Raises LabError."""

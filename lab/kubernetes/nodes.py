@@ -33,6 +33,8 @@ def start(record: State, nodes: Sequence[NodePlan]) -> None:
     programs = Path(record.programs)
     network.join(plan.CONTROL, CLUSTER.api_lan, CLUSTER.api_management)
     guests = Guests(record, nodes, programs)
+    record.emulated = guests.emulated
+    record.save()
     saved = guests.saved_directory()
     if not saved.is_dir():
         _make_saved(record, nodes, guests, saved)
@@ -49,7 +51,7 @@ def start(record: State, nodes: Sequence[NodePlan]) -> None:
 def _make_saved(record: State, nodes: Sequence[NodePlan], guests: Guests, saved: Path) -> None:
     """Start a new cluster, wait until it works, and save all of it. Raises LabError."""
     programs = Path(record.programs)
-    say(f"no saved state: booting {len(nodes)} virtual machines with {guests.accelerator}, once")
+    say(f"no saved state: booting {len(nodes)} virtual machines{', emulated' if guests.emulated else ''}, once")
     with host.locked(saved.parent):
         partial = saved.with_name(saved.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)

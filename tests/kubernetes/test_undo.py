@@ -15,7 +15,7 @@ from lab.api import Lab
 from lab.places import Node
 from operations import lease
 from tests.conftest import Run
-from tests.kubernetes.test_fix_dns import AT_ONCE, SLOW
+from tests.kubernetes.test_fix_dns import AT_ONCE
 from tests.operations.rules import is_owned, others, save, saves
 
 pytestmark = [pytest.mark.lab, pytest.mark.kubernetes]
@@ -26,7 +26,7 @@ for name in iptables ip6tables; do update-alternatives --query $name; readlink /
 sysctl -a 2>/dev/null | grep -e '^net.ipv4.vs' -e conntrack_max
 """
 
-UNDO = ("-y", "inventory", "deploys/undo.py", *SLOW)
+UNDO = ("-y", "inventory", "deploys/undo.py")
 
 
 def files(node: Node) -> list[str]:

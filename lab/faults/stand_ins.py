@@ -48,3 +48,10 @@ def kube_proxy(node: Node, units: str = "/run/systemd/system") -> None:
     node.write(KUBE_PROXY, _KUBE_PROXY.replace("@NO_SYNC@", NO_SYNC), 0o755)
     node.write(f"{units}/kube-proxy.service", f"[Service]\nExecStart={KUBE_PROXY}\n")
     node.run(["sh", "-c", "systemctl daemon-reload && systemctl start kube-proxy"])
+
+
+def no_kube_proxy(node: Node, units: str = "/run/systemd/system") -> None:
+    """End it, and take its files away; its chain stays, as a real one's would. It need not be there."""
+    node.run(["systemctl", "stop", "kube-proxy.service"], check=False)
+    node.run(["rm", "-f", KUBE_PROXY, f"{units}/kube-proxy.service", NO_SYNC])
+    node.run(["systemctl", "daemon-reload"])

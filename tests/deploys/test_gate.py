@@ -20,7 +20,6 @@ from lab.faults import stand_ins
 from lab.places import Node
 from reports.drift import junit, text
 from tests.conftest import ROOT, Run
-from tests.operations.test_kube_proxy import CLEAR
 
 DNSMASQ = "dnsmasq answers pods, LAN and host"
 READY = ["    [node-0] Ready: deploys/fix_dns.py\n", "    [node-1] Ready: deploys/fix_dns.py\n"]
@@ -175,7 +174,8 @@ def node_of_a_cluster(healed: Lab) -> Iterator[Node]:
     choose(node, "nft")
     stand_ins.kube_proxy(node)
     yield node
-    node.run(["sh", "-c", f"{CLEAR}; systemctl daemon-reload; iptables -w -t nat -X KUBE-SERVICES"], check=False)
+    stand_ins.no_kube_proxy(node)
+    node.run(["iptables", "-w", "-t", "nat", "-X", "KUBE-SERVICES"], check=False)
     node.run(["sh", "-c", "for name in iptables ip6tables; do update-alternatives --auto $name; done"])
 
 

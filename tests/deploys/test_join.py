@@ -19,7 +19,6 @@ from tests.conftest import Run
 from tests.deploys.test_gate import choose, gate
 from tests.operations.rules import clear
 from tests.operations.test_guards import backend, errors, metrics, within
-from tests.operations.test_kube_proxy import CLEAR
 
 pytestmark = pytest.mark.lab
 
@@ -60,7 +59,8 @@ def new(healed: Lab) -> Iterator[Node]:
     clear(node)
     node.run(["sh", "-ec", PACK])
     yield node
-    node.run(["sh", "-c", f"{CLEAR}; systemctl daemon-reload; rm -f {DEB}"])
+    stand_ins.no_kube_proxy(node)
+    node.run(["rm", "-f", DEB])
     clear(node)
     for each in healed.nodes:
         each.run(["sh", "-c", "for name in iptables ip6tables; do update-alternatives --auto $name; done"])

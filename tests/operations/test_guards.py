@@ -19,7 +19,6 @@ from tests.conftest import Run
 from tests.deploys.nodes import state
 from tests.operations.rules import clear, files
 from tests.operations.test_guard_metrics import promtool
-from tests.operations.test_kube_proxy import CLEAR
 
 pytestmark = pytest.mark.lab
 
@@ -234,7 +233,7 @@ def kube_proxy(bare: Node) -> Iterator[Node]:
     lead(bare, bare.plan.pod("coredns").address)
     stand_ins.kube_proxy(bare)
     yield bare
-    bare.run(["sh", "-c", f"{CLEAR}; systemctl daemon-reload"])
+    stand_ins.no_kube_proxy(bare)
 
 
 def lead(node: Node, target: str) -> None:

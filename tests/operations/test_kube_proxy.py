@@ -153,17 +153,12 @@ def test_when_its_rules_are_there() -> None:
     assert unwritten("nftables", [], None, "nft", []) == ""
 
 
-CLEAR = (
-    "systemctl stop kube-proxy; rm -f /usr/local/bin/kube-proxy /run/systemd/system/kube-proxy.service /run/stand-in-*"
-)
-
-
 @pytest.fixture
 def stand_in(bare: Node) -> Iterator[Node]:
     """node-0 with a unit kube-proxy.service that writes one chain and answers on its metrics address."""
     stand_ins.kube_proxy(bare)
     yield bare
-    bare.run(["sh", "-c", f"{CLEAR}; systemctl daemon-reload"])
+    stand_ins.no_kube_proxy(bare)
 
 
 def pid(node: Node) -> str:

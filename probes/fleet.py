@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from facts.parallel import each
 from facts.snapshot import deadline
 from probes.carry import RATE, longest
 from probes.dns import Answers
-from probes.probe import Probe, Result
+from probes.probe import Probe, Result, shared
 
 #: Seconds that one node's probes may take altogether, over SSH.
 TIMEOUT = 180
@@ -46,9 +45,7 @@ def delays(questions: Sequence[Sequence[Probe]], rate: int) -> list[float]:
     for probes in questions:
         mine = Counter[str]()
         for probe in probes:
-            where = ipaddress.ip_address(probe["destination"])
-            # Each node has these to itself; NodeLocal DNSCache listens on 169.254.20.10.
-            if not (where.is_loopback or where.is_link_local):
+            if shared(probe["destination"]):
                 mine[probe["destination"]] += probe["tries"]
         found.append(max((asked[address] for address in mine), default=0) / rate)
         asked.update(mine)

@@ -9,6 +9,7 @@ a third time, when nothing else is: a fleet that asks everything at once may hav
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from models import loss
 from models.path import Names, Step
 from probes.carry import RATE
 from probes.count import lost, sent
-from probes.probe import HOST, Probe, Protocol, Result, Source, pod, probe
+from probes.probe import HOST, Probe, Protocol, Result, Source, pod, probe, shared
 
 #: Execs per node, at most.
 ROUNDS = 3
@@ -29,7 +30,7 @@ MOST = 250
 NEARLY_ALL = 0.9
 #: Questions of one kind, so that each name is asked more than once.
 FEW = 3
-#: Questions that one round of the whole fleet sends to one address, above FEW of each kind.
+#: Questions that one round of the whole fleet sends to one server, above FEW of each kind.
 MOST_TO_ONE = 6000
 #: TCP questions of one kind that dnsmasq has to hand on. It answers TCP in 20 processes at most (MAX_PROCS in its
 #: config.h), and one that waits for a dead upstream stays some seconds: more of them would be an outage of our making.
@@ -63,17 +64,20 @@ class Walking:
 def planned(steps: Sequence[Step], seen: Seen, how: Walking) -> dict[Key, Probe]:
     """The next round's probes: of every step in the first, then of those about which too little is known."""
     wanted = first(steps, how) if not seen else further(steps, seen, how)
-    crowd: dict[str, int] = {}
+    crowd = Counter[str]()
     by_id = {step.id: step for step in steps}
     for key, count in wanted.items():
-        destination = by_id[key[0]].destination
-        crowd[destination] = crowd.get(destination, 0) + count
+        crowd[_server(by_id[key[0]])] += count
     found: dict[Key, Probe] = {}
     for key, count in wanted.items():
         step = by_id[key[0]]
-        share = min(1.0, MOST_TO_ONE / crowd[step.destination])
+        share = min(1.0, MOST_TO_ONE / crowd[_server(step)])
         found[key] = _probe(step, key, max(min(count, FEW), math.floor(count * share)), how)
     return found
+
+
+def _server(step: Step) -> str:
+    return step.destination if shared(step.destination) else f"{step.destination} on {step.node}"
 
 
 def first(steps: Iterable[Step], how: Walking) -> dict[Key, int]:

@@ -123,6 +123,15 @@ def probe(
     return made
 
 
+def shared(destination: str) -> bool:
+    """Whether nodes that ask this address may be asking one server.
+
+    A loopback address is the node's own, and a link-local one as well (NodeLocal DNSCache listens on 169.254.20.10).
+    """
+    address = ipaddress.ip_address(destination)
+    return not (address.is_loopback or address.is_link_local)
+
+
 def validate(probe: Probe) -> None:
     """Raise ValueError where the probe cannot be asked. Probes come from a file or a command line too."""
     where = f"probe of {probe['destination']!r}"

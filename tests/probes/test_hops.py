@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import mean
 
 import pytest
@@ -143,6 +144,15 @@ def test_a_great_fleet_does_not_flood_one_address() -> None:
     steps = [step(OWN, OTHER, name=str(number)) for number in range(2000)]
     sent = sum(probe["tries"] for probe in planned(steps, {}, HOW).values())
     assert sent <= MOST_TO_ONE + FEW * len(steps) * 5
+
+
+@pytest.mark.parametrize("address", ["127.0.0.53", "::1", "169.254.20.10"])
+def test_what_each_node_has_to_itself_is_asked_as_in_a_small_fleet(address: str) -> None:
+    one = step(OWN)
+    steps = [replace(one, id=str(each), node=f"node-{each}", destination=address) for each in range(2000)]
+    alone = planned(steps[:1], {}, HOW).values()
+    assert len(planned(steps, {}, HOW)) == 2000 * len(alone)
+    assert {probe["tries"] for probe in planned(steps, {}, HOW).values()} == {probe["tries"] for probe in alone}
 
 
 def test_what_could_not_be_sent_is_not_asked_again_and_no_loss() -> None:

@@ -75,6 +75,7 @@ EXPECTED: dict[str, Expected] = {
     "kube-proxy-stopped": Expected(("KUBEPROXY-001",)),
     "sync-failing": Expected(("KUBEPROXY-002",)),
     "conntrack-full": Expected(("CONNTRACK-001",)),
+    "neighbours-full": Expected(("KERNEL-003",)),
     "foreign-rules": _NOTHING,
 }
 

@@ -83,8 +83,7 @@ def _causes(hop: Hop, lost: Loss, known: _Hops) -> set[str]:
     """Ids of the losing hops behind a hop because of which it loses this; empty: nothing behind it explains that."""
     next_ones = [known.by_id[name] for name in hop.get("needs", {}).get(lost["name"], []) if name in known.by_id]
     if hop["stage"] in _RELAYS and next_ones and all(one["stage"] == "pod to endpoint" for one in next_ones):
-        # Each endpoint has its share of the questions: together they lose no more than the mean of them.
-        if lost["low"] * len(next_ones) > sum(_most(one, lost) for one in next_ones):
+        if _more_than_its_endpoints(hop, lost, next_ones):
             return set()
     elif any(_same_protocol(one, lost) for other in next_ones for one in losing(other)):
         # A resolver that gets no answer to some names takes its upstream for dead, and loses others with it (unbound's
@@ -96,6 +95,23 @@ def _causes(hop: Hop, lost: Loss, known: _Hops) -> set[str]:
         if not _loop(hop, known.by_id[name], lost, known)
         and any(_blocks(known.by_id[name], one, lost) for one in losing(known.by_id[name]))
     }
+
+
+def _more_than_its_endpoints(hop: Hop, lost: Loss, endpoints: Sequence[Hop]) -> bool:
+    """Whether a service's address loses more than its endpoints do, each of which has its share of the questions.
+
+    A scheduler deals out questions in turn, not at random, and names are asked in turn too: one name may always meet
+    the endpoint that is dead. So what the same endpoints lose is taken together.
+    """
+    losers = [one["id"] for one in endpoints if _most(one, lost)]
+    alike = [
+        one
+        for one in hop["losses"]
+        if one["protocol"] == lost["protocol"] and [each["id"] for each in endpoints if _most(each, one)] == losers
+    ]
+    low, _ = loss.interval(sum(one["lost"] for one in alike), _sent(alike))
+    shares = sum(one["sent"] * sum(_most(each, one) for each in endpoints) for one in alike)
+    return low * len(endpoints) * _sent(alike) > shares
 
 
 def _most(hop: Hop, lost: Loss) -> float:

@@ -76,7 +76,15 @@ CAUSES: tuple[Cause, ...] = (
         True,
         "answers of pods on the same bridge are thrown away",
     ),
-    Cause("KERNEL-003", "passing here", STAGES, True, False, "packets to neighbours not in the table are dropped"),
+    Cause(
+        "KERNEL-003",
+        "passing here",
+        STAGES,
+        True,
+        False,
+        "packets to neighbours not in the table are dropped",
+        warns=True,
+    ),
     Cause("DNSMASQ-002", "asked of its dnsmasq", (), True, True, "dnsmasq does not come back from its next restart"),
     Cause("DNSMASQ-003", "asked of its dnsmasq", _DNSMASQ, True, True, "nobody asked while it was down"),
     Cause(
@@ -150,6 +158,7 @@ CAUSES: tuple[Cause, ...] = (
 
 _STALE = "the rules of an earlier life of the node are in the backend that nobody cleans up"
 _FULL = "with no room in the table the first packet of a flow is dropped"
+_NO_NEIGHBOUR = "a packet to a neighbour for which the table has no room is dropped"
 _DROPPED = "what the node drops does not reach dnsmasq, nor a pod"
 _NOBODY_CLEANS = "kube-proxy takes away what is stale within seconds, where it runs and its sync succeeds"
 
@@ -158,6 +167,7 @@ FOLLOWS: tuple[Follows, ...] = (
     Follows("DNSMASQ-001", "DNSMASQ-003", "a dnsmasq that does not run answers nobody"),
     Follows("DNSMASQ-001", "DNSMASQ-004", "dnsmasq does what its older files say", operation="", warns=True),
     Follows("DNSMASQ-001", "CONNTRACK-001", _FULL, operation=""),
+    Follows("DNSMASQ-001", "KERNEL-003", _NO_NEIGHBOUR, operation=""),
     Follows("IPVS-001", "IPTABLES-003", "a DNAT takes the questions before IPVS counts them", warns=True),
     Follows("IPVS-001", "IPTABLES-002", "live rules of the other backend come before IPVS"),
     Follows("IPVS-001", "CONNTRACK-001", _FULL),
@@ -175,6 +185,7 @@ FOLLOWS: tuple[Follows, ...] = (
     Follows("IPTABLES-003", "KUBEPROXY-002", _NOBODY_CLEANS, operation="kube_proxy.restart"),
     Follows("KUBEPROXY-002", "KUBEPROXY-001", "what does not run does not sync"),
     Follows("KUBEPROXY-002", "CONNTRACK-001", "with no room in the table it does not reach the API server"),
+    Follows("KUBEPROXY-002", "KERNEL-003", "with no room in the table it does not reach the API server"),
     *(
         Follows(f"IPVS-00{number}", proxy, _NOBODY_CLEANS, operation="ipvs.resync")
         for number in (2, 3, 4, 5)
@@ -188,6 +199,7 @@ FOLLOWS: tuple[Follows, ...] = (
         Follows("IPVS-004", cause, reason, where=where)
         for cause, reason in (
             ("CONNTRACK-001", _FULL),
+            ("KERNEL-003", _NO_NEIGHBOUR),
             ("FIREWALL-001", _DROPPED),
             ("FIREWALL-002", _DROPPED),
             ("IPTABLES-006", _DROPPED),

@@ -30,14 +30,21 @@ def check(case: Case) -> list[Finding]:
         for one in tables
     ]
     evidence += [line] if line else []
+    recent = ""
     if ago is not None and ago <= RECENT_S:
-        sentence = f"the kernel said {ago:.0f} s ago that the neighbour table overflows"
-        return [case.finding(ID, TITLE, Status.FAIL, sentence, evidence, OPERATION)]
+        recent = f"the kernel said {ago:.0f} s ago that the neighbour table overflows"
     if not tables:
+        if recent:
+            return [case.finding(ID, TITLE, Status.FAIL, recent, evidence, OPERATION)]
         sentence = "the kernel shows its neighbour tables to the machine only, and this node is a container"
         return [case.finding(ID, TITLE, Status.SKIP, sentence)]
     worst = max(tables, key=_share)
     level = f"{worst['entries']} of {worst['limit']} entries for IPv{worst['family']}"
+    if recent and _share(worst) >= _FULL:
+        return [case.finding(ID, TITLE, Status.FAIL, f"{recent}: {level}", evidence, OPERATION)]
+    if recent:
+        # It was given room since, or it is full now and then only.
+        return [case.finding(ID, TITLE, Status.WARN, f"{recent}; now it has room: {level}", evidence, OPERATION)]
     if worst["overflows"] and _share(worst) >= _FULL:
         sentence = f"the neighbour table overflows: {level}, {worst['overflows']} entries refused since boot"
         return [case.finding(ID, TITLE, Status.FAIL, sentence, evidence, OPERATION)]

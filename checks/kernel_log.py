@@ -21,6 +21,7 @@ def complaint(case: Case, about: str) -> tuple[float | None, str]:
     for line in case.snapshot["kernel_log"]["value"]:
         if line["about"] == about:
             stamp = re.match(r"\[ *(\d+(?:\.\d+)?)\]", line["last"])
-            ago = system["uptime_s"] - float(stamp[1]) if stamp and system else None
+            # The uptime was read some seconds before the log.
+            ago = max(0.0, system["uptime_s"] - float(stamp[1])) if stamp and system else None
             return ago, f"{line['times']} times: {line['last']}"
     return None, ""

@@ -16,6 +16,7 @@ from lab.faults import (
     kernel_settings,
     kube_proxies,
     losses,
+    neighbours,
     networkd,
     other_dnsmasq,
     resolver_loops,
@@ -46,7 +47,9 @@ FAULTS: dict[str, Fault] = {
 }
 
 CLUSTER_FAULTS: dict[str, ClusterFault] = {
-    fault.name: fault for family in (backends, ipvs, kube_proxies, conntrack, foreign_rules) for fault in family.FAULTS
+    fault.name: fault
+    for family in (backends, ipvs, kube_proxies, conntrack, neighbours, foreign_rules)
+    for fault in family.FAULTS
 }
 
 

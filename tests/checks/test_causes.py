@@ -233,11 +233,31 @@ def said(bent: Snapshot, text: str, about: str, ago: float) -> None:
     bent["kernel_log"] = reading(KernelLog().read([f"4\t{about}\t[{system['uptime_s'] - ago:12.6f}] {text}"]))
 
 
-@pytest.mark.parametrize(("ago", "status"), [(20, Status.FAIL), (4000, Status.PASS)])
-def test_what_the_kernel_said_is_the_present_for_five_minutes(ago: float, status: Status) -> None:
+@pytest.mark.parametrize(
+    ("ago", "row", "status"),
+    [
+        (20, "0000039b 0 0 0 000000ff", Status.FAIL),
+        (20, "00000071 0 0 0 000000ff", Status.WARN),
+        (4000, "00000071 0 0 0 000000ff", Status.PASS),
+    ],
+)
+def test_kernel_003_an_overflow_that_may_be_over(ago: float, row: str, status: Status) -> None:
     nodes = fleet()
+    nodes["node-0"]["neighbours"] = reading(NeighbourTables().read(["table 4 1024", STAT[0], row]))
     said(nodes["node-0"], "neighbour: arp_cache: neighbor table overflow!", "neighbour table overflow", ago)
     assert judged(nodes)["KERNEL-003"]["status"] == status
+
+
+@pytest.mark.parametrize(("ago", "status"), [(20, Status.FAIL), (4000, Status.SKIP)])
+def test_kernel_003_where_only_the_log_tells(ago: float, status: Status) -> None:
+    nodes = fleet()
+    nodes["node-0"]["neighbours"] = reading([])
+    said(nodes["node-0"], "neighbour: arp_cache: neighbor table overflow!", "neighbour table overflow", ago)
+    assert judged(nodes)["KERNEL-003"]["status"] == status
+
+
+@pytest.mark.parametrize(("ago", "status"), [(20, Status.FAIL), (4000, Status.PASS)])
+def test_what_the_kernel_said_is_the_present_for_five_minutes(ago: float, status: Status) -> None:
     nodes = fleet()
     line = "UDP: bad checksum. From 172.16.9.99:27503 to 172.16.80.252:8472 ulen 75"
     said(nodes["node-0"], line, "bad UDP checksum", ago)

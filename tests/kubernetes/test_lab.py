@@ -107,7 +107,7 @@ GROUPS = (
     {"vip-missing": "node-0", "dead-real-server": "node-1", "udp-service-missing": "node-2"},
     {"sync-failing": "node-0", "kube-proxy-stopped": "node-1", "conntrack-full": "node-2"},
     {"stale-hint": "node-0", "ip6tables-on-nft": "node-1", "foreign-rules": "node-2"},
-    {"node-on-nft": "node-1", "stuck-udp-client": "node-0"},
+    {"node-on-nft": "node-1", "stuck-udp-client": "node-0", "neighbours-full": "node-2"},
 )
 
 

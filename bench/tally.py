@@ -18,9 +18,10 @@ Each fault of the lab, injected and diagnosed as a user would (`pyinfra -y inven
 in turn. A run is right when there is the right verdict on the right node for each fault, and no other one: see
 [bench/expected.py](../bench/expected.py). Made by `python -m bench.confusion`; `--help` says more. A is the node with
 the (first) fault, B the other one. What needs a kube-proxy is injected into the Kubernetes lab, whose emulated machines
-take a minute to be diagnosed: there each injection is diagnosed several times (`--each`), and nodes are asked slowly
-(`probe_rate`). On a machine whose processors are taken by something else questions are lost in earnest: 3 runs that
-named such losses, at a load average of 25, were made again.
+take half a minute to be diagnosed: there each injection is diagnosed several times (`--each`), and nodes are asked
+slowly ([inventories/lab.py](../inventories/lab.py)). Where other work takes a machine's processors, questions are lost
+in earnest: a row with a run that named such losses was made again from its beginning, on a machine with nothing else
+to do.
 
 | fault | right | runs | what was said |
 |---|---|---|---|

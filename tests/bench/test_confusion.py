@@ -33,7 +33,8 @@ def test_every_fault_of_the_lab_is_expected_to_say_something() -> None:
 @pytest.mark.parametrize("kubernetes", [False, True])
 def test_each_fault_is_a_row_in_each_of_its_modes(kubernetes: bool) -> None:
     found = list(rows(kubernetes, [], True))
-    assert Row() in found
+    assert Row(kubernetes=kubernetes) in found
+    assert ("(healthy, Kubernetes)" in {row.name for row in found}) == kubernetes
     assert len({row.name for row in found}) == len(found)
     single = {row.injections[0][0] for row in found if len(row.injections) == 1}
     assert single == set(faults.CLUSTER_FAULTS if kubernetes else faults.FAULTS)

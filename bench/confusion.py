@@ -40,7 +40,7 @@ _DIAGNOSE = ("-y", "inventory", "deploys/diagnose.py")
 
 @dataclass(frozen=True)
 class Row:
-    """What is injected together: fault, mode ("" where it has none) and how many nodes after the first one."""
+    """What is injected together: fault, mode ("" for none) and how many nodes after the first one; and in which lab."""
 
     injections: tuple[tuple[str, str, int], ...] = ()
     kubernetes: bool = False
@@ -66,11 +66,11 @@ def rows(kubernetes: bool, wanted: list[str], pairs: bool) -> Iterator[Row]:
         yield Row(kubernetes=kubernetes)
     for name, modes in known.items():
         if not wanted or name in wanted:
-            yield from (Row(((name, mode, 0),)) for mode in modes or ("",))
+            yield from (Row(((name, mode, 0),), kubernetes) for mode in modes or ("",))
     for first, second, offset in [*((*pair, 1) for pair in PAIRS), *((*pair, 0) for pair in TOGETHER)]:
         both = {first, second}
         if pairs and both <= set(known) and (not wanted or both & set(wanted)):
-            yield Row(((first, "", 0), (second, "", offset)))
+            yield Row(((first, "", 0), (second, "", offset)), kubernetes)
 
 
 def expected(fault: str, mode: str) -> Expected:

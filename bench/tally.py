@@ -20,8 +20,7 @@ in turn. A run is right when there is the right verdict on the right node for ea
 the (first) fault, B the other one. What needs a kube-proxy is injected into the Kubernetes lab, whose emulated machines
 take half a minute to be diagnosed: there each injection is diagnosed several times (`--each`), and nodes are asked
 slowly ([inventories/lab.py](../inventories/lab.py)). Where other work takes a machine's processors, questions are lost
-in earnest: a row with a run that named such losses was made again from its beginning, on a machine with nothing else
-to do.
+in earnest: a row with a run that named such losses was made again from its beginning.
 
 | fault | right | runs | what was said |
 |---|---|---|---|

@@ -103,15 +103,14 @@ def _more_than_its_endpoints(hop: Hop, lost: Loss, endpoints: Sequence[Hop]) -> 
     A scheduler deals out questions in turn, not at random, and names are asked in turn too: one name may always meet
     the endpoint that is dead. So what the same endpoints lose is taken together.
     """
-    losers = [one["id"] for one in endpoints if _most(one, lost)]
-    alike = [
-        one
-        for one in hop["losses"]
-        if one["protocol"] == lost["protocol"] and [each["id"] for each in endpoints if _most(each, one)] == losers
+    mine = [_most(each, lost) for each in endpoints]
+    dealt = [
+        (one, [_most(each, one) for each in endpoints]) for one in hop["losses"] if one["protocol"] == lost["protocol"]
     ]
-    low, _ = loss.interval(sum(one["lost"] for one in alike), _sent(alike))
-    shares = sum(one["sent"] * sum(_most(each, one) for each in endpoints) for one in alike)
-    return low * len(endpoints) * _sent(alike) > shares
+    alike = [(one, shares) for one, shares in dealt if list(map(bool, shares)) == list(map(bool, mine))]
+    sent = sum(one["sent"] for one, _ in alike)
+    low, _ = loss.interval(sum(one["lost"] for one, _ in alike), sent)
+    return low * len(endpoints) * sent > sum(one["sent"] * sum(shares) for one, shares in alike)
 
 
 def _most(hop: Hop, lost: Loss) -> float:

@@ -184,8 +184,10 @@ FOLLOWS: tuple[Follows, ...] = (
     Follows("IPTABLES-003", "KUBEPROXY-001", _NOBODY_CLEANS, operation="kube_proxy.restart"),
     Follows("IPTABLES-003", "KUBEPROXY-002", _NOBODY_CLEANS, operation="kube_proxy.restart"),
     Follows("KUBEPROXY-002", "KUBEPROXY-001", "what does not run does not sync"),
-    Follows("KUBEPROXY-002", "CONNTRACK-001", "with no room in the table it does not reach the API server"),
-    Follows("KUBEPROXY-002", "KERNEL-003", "with no room in the table it does not reach the API server"),
+    *(
+        Follows("KUBEPROXY-002", full, "with no room in the table it does not reach the API server")
+        for full in ("CONNTRACK-001", "KERNEL-003")
+    ),
     *(
         Follows(f"IPVS-00{number}", proxy, _NOBODY_CLEANS, operation="ipvs.resync")
         for number in (2, 3, 4, 5)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from checks.case import Case
 from checks.finding import Finding, Status
-from checks.kernel_log import RECENT_S, complaint
+from checks.kernel_log import complaint
 from facts.neighbours import Neighbours
 
 ID = "KERNEL-003"
@@ -30,12 +30,10 @@ def check(case: Case) -> list[Finding]:
         for one in tables
     ]
     evidence += [line] if line else []
-    recent = ""
-    if ago is not None and ago <= RECENT_S:
-        recent = f"the kernel said {ago:.0f} s ago that the neighbour table overflows"
+    recent = "" if ago is None else f"the kernel said {ago:.0f} s ago that the neighbour table overflows"
+    if not tables and recent:
+        return [case.finding(ID, TITLE, Status.FAIL, recent, evidence, OPERATION)]
     if not tables:
-        if recent:
-            return [case.finding(ID, TITLE, Status.FAIL, recent, evidence, OPERATION)]
         sentence = "the kernel shows its neighbour tables to the machine only, and this node is a container"
         return [case.finding(ID, TITLE, Status.SKIP, sentence)]
     worst = max(tables, key=_share)

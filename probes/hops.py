@@ -66,13 +66,13 @@ def planned(steps: Sequence[Step], seen: Seen, how: Walking) -> dict[Key, Probe]
     wanted = first(steps, how) if not seen else further(steps, seen, how)
     crowd = Counter[str]()
     by_id = {step.id: step for step in steps}
+    servers = {step.id: _server(step) for step in steps}
     for key, count in wanted.items():
-        crowd[_server(by_id[key[0]])] += count
+        crowd[servers[key[0]]] += count
     found: dict[Key, Probe] = {}
     for key, count in wanted.items():
-        step = by_id[key[0]]
-        share = min(1.0, MOST_TO_ONE / crowd[_server(step)])
-        found[key] = _probe(step, key, max(min(count, FEW), math.floor(count * share)), how)
+        share = min(1.0, MOST_TO_ONE / crowd[servers[key[0]]])
+        found[key] = _probe(by_id[key[0]], key, max(min(count, FEW), math.floor(count * share)), how)
     return found
 
 

@@ -50,8 +50,8 @@ def kube_proxy(node: Node, units: str = "/run/systemd/system") -> None:
     node.run(["sh", "-c", "systemctl daemon-reload && systemctl start kube-proxy"])
 
 
-def no_kube_proxy(node: Node, units: str = "/run/systemd/system") -> None:
-    """End it, and take its files away; its chain stays, as a real one's would. It need not be there."""
+def no_kube_proxy(node: Node) -> None:
+    """End that of /run, and take its files away; its chain stays, as a real one's would. It need not be there."""
     node.run(["systemctl", "stop", "kube-proxy.service"], check=False)
-    node.run(["rm", "-f", KUBE_PROXY, f"{units}/kube-proxy.service", NO_SYNC])
+    node.run(["rm", "-f", KUBE_PROXY, "/run/systemd/system/kube-proxy.service", NO_SYNC])
     node.run(["systemctl", "daemon-reload"])

@@ -70,7 +70,7 @@ class Guests:
     @property
     def emulated(self) -> bool:
         """Whether QEMU's translator runs them, for want of KVM."""
-        return self._how.name == "TCG"
+        return self._how.emulated
 
     def boot(self, saved: Path) -> None:
         """Start every node from its kernel, on disks in `saved`; kube-proxy not yet. Raises LabError."""

@@ -23,7 +23,7 @@ class Accelerator:
     `options` are for its command line, `kernel_line` is for the guest's; a saved state depends on `identity`.
     """
 
-    name: str
+    emulated: bool
     options: tuple[str, ...]
     kernel_line: str
     identity: str
@@ -34,12 +34,12 @@ def choose(kernel: Path) -> Accelerator:
     version = host.run([QEMU, "--version"]).stdout.splitlines()[0]
     # A saved state holds what the processor could, and how fast its time stamp counter is.
     processor = "".join(line for line in _processor() if line.startswith(("model name", "flags", "microcode")))
-    kvm = Accelerator("KVM", ("-accel", "kvm", "-cpu", "host"), "", f"kvm {version} {processor}")
+    kvm = Accelerator(False, ("-accel", "kvm", "-cpu", "host"), "", f"kvm {version} {processor}")
     options = ("-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max")
     # Every other clock is a device, and to read an emulated one is slow. Where programs lie at other addresses each
     # time, each start of one is translated anew, and takes four times as long.
     line = "clocksource=tsc tsc=reliable norandmaps init_on_alloc=0"
-    translator = Accelerator("TCG", options, line, f"tcg {version} {processor}")
+    translator = Accelerator(True, options, line, f"tcg {version} {processor}")
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return translator
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

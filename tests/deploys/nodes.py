@@ -12,7 +12,7 @@ from operations import dnsmasq
 # /run and /var/log hold what every login writes (utmp, session scopes, the journal); the rest of a node must not move.
 # Addresses of a node that is just up are tentative for a second or two (RFC 4862), and get their routes afterwards.
 _STATE = r"""
-for turn in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+for turn in $(seq 20); do
     [ -n "$(ip -6 address show tentative)" ] || break
     sleep 0.25
 done

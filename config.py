@@ -9,8 +9,11 @@ from pyinfra import config
 # pyinfra appends the working directory to sys.path: an installed package called `facts` would hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from deploys import exits
 from facts import bounded, connecting
 from reports import messages
+
+exits.install()
 
 # No node may say more than the controller can hold, or anything that a terminal obeys.
 bounded.install()

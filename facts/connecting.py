@@ -10,11 +10,15 @@ from __future__ import annotations
 import resource
 import socket
 import sys
+import threading
 import time
+import weakref
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from paramiko import SSHException, Transport
+from paramiko import Message, SSHException, Transport
+from paramiko.common import cMSG_GLOBAL_REQUEST
 from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.connectors.ssh_util import raise_connect_error
 from pyinfra.connectors.sshuserclient.client import SSHClient
@@ -73,17 +77,17 @@ def _final_unless_cut_off(connect: Any) -> Any:
 
 
 def _with_signs_of_life(connect: Any) -> Any:
-    """For nodes and bastions alike: tcp(7) ends a connection to one that does not answer, and what waits for it fails.
+    """For nodes and bastions alike: a connection to one that does not answer is ended, and what waits for it fails.
 
-    A node behind a bastion is on the bastion's own connection, which its kernel ends after some 15 minutes
-    (tcp_retries2): it notices only that something is sent to the node, which SSH's own signs of life see to.
+    By tcp(7) where it is a connection of our own; a node behind a bastion is on the bastion's, whose kernel takes some
+    15 minutes to notice (tcp_retries2). So each has to answer in SSH, too.
     """
 
     @wraps(connect)
     def connected(self: SSHClient, *args: Any, **arguments: Any) -> None:
         connect(self, *args, **arguments)
         transport: Any = self.get_transport()
-        transport.set_keepalive(SIGN)
+        transport.packetizer.set_keepalive(SIGN, _asking(transport))
         # A channel of a bastion's has no options of its own; elsewhere than on Linux they are called otherwise.
         if sys.platform == "linux" and hasattr(transport.sock, "setsockopt"):
             for level, option, value in (
@@ -97,3 +101,32 @@ def _with_signs_of_life(connect: Any) -> Any:
                 transport.sock.setsockopt(level, option, value)
 
     return connected
+
+
+def _asking(transport: Any) -> Callable[[], None]:
+    """What paramiko's reader calls each `SIGN` seconds in which nothing was sent, and only when nothing has come.
+
+    paramiko's own keepalive asks for no answer. Any server has to give one, to a request that it does not know as well
+    (RFC 4254, section 4); ssh_config(5) has this as ServerAliveInterval and ServerAliveCountMax. EOFError in the
+    reader is what paramiko takes for a connection that has ended.
+    """
+    silent = 0
+    # The reader holds what it calls: without this a client that nobody holds any more would never be closed.
+    reader: Any = weakref.proxy(transport)
+    reader.completion_event = None
+
+    def ask() -> None:
+        nonlocal silent
+        asked = reader.completion_event
+        silent = silent + 1 if asked is not None and not asked.is_set() else 0
+        if silent >= SILENT // SIGN:
+            raise EOFError
+        # Set by the answer, whichever it is.
+        reader.completion_event = threading.Event()
+        request = Message()
+        request.add_byte(cMSG_GLOBAL_REQUEST)
+        request.add_string("keepalive@openssh.com")
+        request.add_boolean(True)
+        reader._send_user_message(request)
+
+    return ask

@@ -252,9 +252,9 @@ def ended(last: Node, how: signal.Signals) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.lab
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_controller_that_is_told_to_end_lets_go(broken: Lab, how: signal.Signals) -> None:
-    """A cancelled CI job, a closed terminal: nobody has to wait until its locks run out."""
+    """A cancelled CI job, a closed terminal, Ctrl-C: nobody has to wait until its locks run out."""
     running = ended(broken.node("node-2"), how)
     assert running.returncode == 128 + how
     for node in broken.nodes:

@@ -38,6 +38,10 @@ def _verdict(case: Case, vip: str, protocol: str) -> Finding:
         everywhere = sorted({end for ends in peers.values() for end in ends})
         missing = {end for end in everywhere if sum(end in ends for ends in peers.values()) * 2 > len(peers)} - own
         sure, source = len(peers) > 1, "most other nodes have"
+    if not own and vip in case.endpoints and not case.endpoints[vip]:
+        # kube-proxy is right, and restarting it on every node would only take what else it has.
+        sentence = f"{which} has no real server, since the EndpointSlices name no endpoint that is ready"
+        return case.finding(ID, TITLE, Status.FAIL, sentence, evidence)
     if not own:
         sentence = f"{which} has no real server that takes connections"
         return case.finding(ID, TITLE, Status.FAIL, sentence, evidence, OPERATION)

@@ -1,7 +1,9 @@
 """kube-proxy's sync succeeds.
 
-kube-proxy writes its rules every sync period (30 s by default) whether something changed or not. When every sync
-aborts, its healthz page stays at 200: only the time of its last success tells.
+With IPVS kube-proxy writes its rules every sync period (30 s by default) whether something changed or not; with
+iptables and nftables once an hour, and whenever something has changed (kubernetes pkg/proxy: `syncPeriod` and
+`time.Hour` as the longest interval of the proxiers' runners). When every sync aborts, its healthz page stays at 200:
+only the time of its last success tells, and whether a change has waited for one since.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 from checks import guard
 from checks.case import Case
 from checks.finding import Finding, Status
+from models import kube_services
 
 ID = "KUBEPROXY-002"
 TITLE = "kube-proxy's sync succeeds"
@@ -16,6 +19,7 @@ OPERATION = "kube_proxy.restart"
 
 #: kube-proxy's default (kubernetes pkg/proxy/apis/config/v1alpha1/defaults.go).
 _PERIOD_S = 30.0
+_HOUR_S = 3600.0
 
 
 def check(case: Case) -> list[Finding]:
@@ -38,11 +42,21 @@ def check(case: Case) -> list[Finding]:
         f"healthz: {proxy['health'] or 'no answer'}",
     ]
     age = sync["clock"] - sync["last"]
-    if sync["last"] and age <= limit:
-        return [case.finding(ID, TITLE, Status.PASS, f"the last sync was {max(age, 0):.0f} s ago", evidence)]
     health = f", although healthz says {proxy['health']}" if proxy["health"] == 200 else ""
-    if sync["last"]:
-        sentence = f"the last sync that succeeded was {age:.0f} s ago, with a limit of {limit:.0f} s{health}"
+    if not sync["last"]:
+        sentence = f"no sync has ever succeeded since kube-proxy started{health}"
         return [case.finding(ID, TITLE, Status.FAIL, sentence, evidence, OPERATION)]
-    sentence = f"no sync has ever succeeded since kube-proxy started{health}"
-    return [case.finding(ID, TITLE, Status.FAIL, sentence, evidence, OPERATION)]
+    succeeded = f"the last sync that succeeded was {max(age, 0):.0f} s ago"
+    always = kube_services.mode(case.snapshot) == "ipvs"
+    waits = sync["clock"] - sync["last_queued"] if sync["last_queued"] > sync["last"] else 0.0
+    if age > (limit if always else _HOUR_S + limit):
+        sentence = f"{succeeded}, with a limit of {limit if always else _HOUR_S + limit:.0f} s{health}"
+        return [case.finding(ID, TITLE, Status.FAIL, sentence, evidence, OPERATION)]
+    if not always and waits > limit:
+        sentence = f"a change has waited for a sync for {waits:.0f} s, with a limit of {limit:.0f} s{health}"
+        return [case.finding(ID, TITLE, Status.FAIL, sentence, evidence, OPERATION)]
+    if waits > 0 and age > limit:
+        # The one that has come last; others may have waited for longer.
+        sentence = f"a change waits for a sync, the last one for {waits:.0f} s, and {succeeded}"
+        return [case.finding(ID, TITLE, Status.WARN, sentence, evidence, OPERATION)]
+    return [case.finding(ID, TITLE, Status.PASS, f"the last sync was {max(age, 0):.0f} s ago", evidence)]

@@ -35,6 +35,7 @@ _ADVICE = {
     "IPTABLES-005": "the same iptables from 1.8.3 on for all that write rules; then flush the chain that is named",
     "IPTABLES-006": "the same iptables version for all that write rules; then delete the rule",
     "IPVS-001": "find what takes the packets before IPVS: rules in PREROUTING, or a program of Cilium's",
+    "IPVS-003": "kubectl --namespace kube-system describe pods --selector k8s-app=kube-dns says why none is ready",
     "IPVS-004": "look at the CoreDNS pod that is named, its log and the network to its node",
     "KERNEL-001": "rp_filter=0 for the link that is named and for all, in a file of /etc/sysctl.d that sorts last",
     "KERNEL-002": f"{_SYSCTL} key=net.bridge.bridge-nf-call-iptables value=1 persist=true, with br_netfilter loaded",

@@ -12,6 +12,7 @@ from checks.finding import Finding, Status
 from checks.incidents import Incident, incidents, names
 from facts.snapshot import Snapshot
 from models.listed import listed
+from probes.probe import shared
 
 #: Nodes that one sentence names; all of them are the culprits.
 _MOST_NODES = 10
@@ -119,7 +120,12 @@ def _unexplained(
     asking = sorted({each["node"] for each in together})
     owner = hop["owner"].partition("/")[0]
     common = len({each["destination"] for each in together}) == 1 and len(together) > 1
-    culprits = [owner] if common and owner else [] if common else asking
+    # An address that each node has to itself is one that many lose, and no one server.
+    apart = common and not shared(hop["destination"])
+    owners = sorted({each["owner"].partition("/")[0] for each in together} - {""})
+    culprits = owners if common and not apart else asking
+    rest = [name for name in asking if name != hop["node"]] if apart else []
+    others = f" (the same on {listed(rest, _MOST_NODES)})" if rest else ""
     unknown = [
         f"not known: {one['node']} {one['check']}: {one['sentence']}"
         for one in findings
@@ -129,7 +135,7 @@ def _unexplained(
         "check": "",
         "title": f"Questions are lost, {hop['stage']}",
         "hop": hop["id"],
-        "sentence": f"{wording.before(hop, hops)}{blame.sentence(hop)}, and no check tells why",
+        "sentence": f"{wording.before(hop, hops)}{blame.sentence(hop)}{others}, and no check tells why",
         "culprits": culprits,
         "affected": wording.askers(_of(hit, losing)),
         "consequence": wording.consequence(_of(hit, losing)),

@@ -149,6 +149,14 @@ def test_conntrack_003_what_grows_tells(counters: str, clashes: int | None, stat
     assert set(statuses(found)) <= {"CONNTRACK-003"}
 
 
+@pytest.mark.parametrize(("clashes", "status"), [(10, Status.PASS), (50, Status.WARN), (51, Status.FAIL)])
+def test_conntrack_003_what_else_passes_a_busy_node_is_no_dns(clashes: int, status: Status) -> None:
+    nodes = fleet()
+    nodes["node-0"]["conntrack"] = counted(RACED)
+    found = judged(nodes, clashes=clashes, results=[asked(VIP, "answered", tries=1000)])
+    assert found["CONNTRACK-003"]["status"] == status
+
+
 @pytest.mark.parametrize(("all_", "link", "status"), [("0", "1", "warn"), ("1", "0", "warn"), ("2", "1", "pass")])
 def test_kernel_001_the_higher_value_counts(all_: str, link: str, status: str) -> None:
     nodes = fleet()

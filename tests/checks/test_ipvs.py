@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from checks import remedies
 from checks.finding import Status
 from facts.interfaces import Interface
 from facts.ipvs_lines import Connection
@@ -122,6 +123,19 @@ def test_003_no_real_server_that_takes_connections() -> None:
     found = judged(nodes)
     assert statuses(found) == {"IPVS-003": Status.FAIL}
     assert "has no real server that takes connections" in found["IPVS-003"]["sentence"]
+
+
+def test_003_without_a_ready_endpoint_kube_proxy_is_right() -> None:
+    """All CoreDNS pods are pending, say: to restart kube-proxy everywhere would help nobody."""
+    nodes = fleet()
+    for node in nodes.values():
+        for protocol in ("udp", "tcp"):
+            real_servers(node, protocol).clear()
+    found = judged(nodes, endpoints={VIP: []})
+    assert (found["IPVS-003"]["status"], found["IPVS-003"]["operation"]) == (Status.FAIL, "")
+    assert found["IPVS-003"]["sentence"].endswith("since the EndpointSlices name no endpoint that is ready")
+    assert "why none is ready" in remedies.fix("IPVS-003", "", list(nodes))
+    assert remedies.fix("IPVS-003", "ipvs.resync", list(nodes)) == "pyinfra inventory deploys/fix_dns.py -y"
 
 
 def test_003_and_004_of_two_nodes_nobody_knows_which_is_right() -> None:

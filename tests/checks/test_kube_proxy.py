@@ -7,6 +7,7 @@ import pytest
 from checks.finding import Status
 from facts.kube_proxy_answer import Proxy, Sync, read_proxy
 from facts.snapshot import Snapshot
+from models.kube_services import Mode
 from tests.checks.kube_fleet import fleet, judged, kube_proxy_sample, reading, statuses
 
 
@@ -97,6 +98,28 @@ def test_002_the_limit_is_twice_the_sync_period(period: float, age: float, statu
     read = proxy(nodes["node-0"])
     read["config"]["sync_period"] = period
     read["sync"] = {"last": 1000.0, "last_queued": 1000.0, "clock": 1000.0 + age, "restore_failures": 0}
+    assert judged(nodes)["KUBEPROXY-002"]["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("age", "queued", "status"),
+    [
+        # Nothing has changed for a while: with these modes there is nothing to write.
+        (61.0, -5.0, Status.PASS),
+        (3600.0, -5.0, Status.PASS),
+        (3661.0, -5.0, Status.FAIL),
+        (40.0, 39.0, Status.PASS),
+        # A change that came 59 s and 61 s ago, and is not written.
+        (900.0, 841.0, Status.WARN),
+        (900.0, 839.0, Status.FAIL),
+    ],
+)
+@pytest.mark.parametrize("mode", ["iptables", "nftables"])
+def test_002_without_ipvs_only_what_waits_is_late(mode: Mode, age: float, queued: float, status: Status) -> None:
+    nodes = fleet()
+    read = proxy(nodes["node-0"])
+    read["mode"] = mode
+    read["sync"] = {"last": 1000.0, "last_queued": 1000.0 + queued, "clock": 1000.0 + age, "restore_failures": 0}
     assert judged(nodes)["KUBEPROXY-002"]["status"] == status
 
 

@@ -241,6 +241,19 @@ def test_an_upstream_that_does_not_answer_is_named_by_its_hop(fleet: Fleet) -> N
     assert one["fix"] and one["ruled_out"]
 
 
+@pytest.mark.parametrize("address", ["127.0.0.53", "169.254.20.10"])
+def test_what_each_node_has_to_itself_is_broken_on_each(fleet: Fleet, address: str) -> None:
+    """A stub, a cache of each node: one address, and as many servers as nodes."""
+    hops = cluster()
+    for node in VIPS:
+        hops.append(hop("host to stub", node, "host", address, node, [OUTSIDE], {}))
+    for node in ("node-0", "node-2"):
+        lose(hops, f"node-{node[-1]}/host/{address}:53", 20)
+    (one,) = verdicts([], hops, fleet)
+    assert one["culprits"] == ["node-0", "node-2"]
+    assert " (the same on node-2), and no check tells why" in one["sentence"]
+
+
 def test_a_node_that_is_cut_off_is_the_culprit_of_all_that_it_asks(fleet: Fleet) -> None:
     hops = cluster()
     source = f"pod {CLIENTS['node-2']}"

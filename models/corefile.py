@@ -1,7 +1,8 @@
 """Whom CoreDNS asks, as its Corefile says: the plugins `forward` and, in older ones, `proxy`, by zone.
 
 Syntax: server blocks of zones, each with its plugins, one in a line (corefile(5), "Server Blocks"). What is imported
-(`import`), and upstreams over TLS or HTTPS, are not followed.
+(`import`), and upstreams over TLS or HTTPS, are not followed. A question belongs to the block with the longest zone
+that holds its name: what that block hands on to nobody goes to nobody, whatever a shorter zone's block does.
 """
 
 from __future__ import annotations
@@ -22,11 +23,20 @@ def upstreams(corefile: str, nameservers: Sequence[str]) -> list[Upstream]:
     """
     Those that a CoreDNS asks, by zone; none where the file names none.
 
+    Last come the zones for which it asks nobody (`address` is ""): those that the plugin `kubernetes` answers, but for
+    addresses' names, which usually fall through to `forward`; and those of a block that names no server.
+
     + nameservers: of the pod's own resolv.conf, for `forward . /etc/resolv.conf`
     """
     found: list[Upstream] = []
+    nobody: dict[str, str] = {}
     for zones, plugin in _plugins(corefile):
-        if plugin[0] not in _FORWARDERS or len(plugin) < 3:
+        if not plugin:
+            nobody |= dict.fromkeys(zones, "no server in its block of the Corefile")
+        elif plugin[0] == "kubernetes":
+            own = [zone for word in plugin[1:] if not (zone := _zone(word)).endswith(".arpa")]
+            nobody |= dict.fromkeys(own, f"{' '.join(plugin)} in its Corefile")
+        if not plugin or plugin[0] not in _FORWARDERS or len(plugin) < 3:
             continue
         source = _zone(plugin[1])
         because = f"{' '.join(plugin)} in its Corefile"
@@ -34,6 +44,8 @@ def upstreams(corefile: str, nameservers: Sequence[str]) -> list[Upstream]:
             domain = source or zone
             for server in plugin[2:]:
                 found += _servers(domain, server, nameservers, because)
+    asked = {one.domain for one in found}
+    found += [Upstream(zone, "", 0, because) for zone, because in nobody.items() if zone not in asked]
     return list(dict.fromkeys(found))
 
 
@@ -46,7 +58,10 @@ def _servers(domain: str, server: str, nameservers: Sequence[str], because: str)
 
 
 def _plugins(corefile: str) -> Iterator[tuple[list[str], list[str]]]:
-    """Each plugin's line with the zones of its server block; snippets and a plugin's own block are passed over."""
+    """Each plugin's line with the zones of its server block, first the block's own without any word.
+
+    Snippets and a plugin's own block are passed over.
+    """
     depth, zones = 0, list[str]()
     waiting: list[str] = []
     for words in _lines(corefile):
@@ -57,6 +72,7 @@ def _plugins(corefile: str) -> Iterator[tuple[list[str], list[str]]]:
             if opens:
                 zones = [] if waiting[:1] and waiting[0].startswith("(") else _zones(waiting)
                 waiting = []
+                yield zones, []
         elif depth == 1 and named:
             yield zones, named
         depth = max(0, depth + opens - closes)

@@ -255,7 +255,7 @@ class _Way:
         named |= {domain: Question(name, rcodes=_FOUND_OUT) for domain, name in self.names.domains.items()}
         for resolver in self.fleet.resolvers:
             for one in self.fleet.upstreams(resolver):
-                if _NAME.fullmatch(one.domain):
+                if one.address and _NAME.fullmatch(one.domain):
                     # The domain's own record: that needs no name which somebody would have to know.
                     named.setdefault(one.domain, Question(one.domain, "SOA", rcodes=_FOUND_OUT))
         return dict(list(named.items())[:MOST_DOMAINS])

@@ -6,6 +6,7 @@ seconds, and costs every one of them a share of what it can do.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -39,13 +40,15 @@ class Loop:
 
 
 def loops(fleet: Fleet, name: str) -> list[Loop]:
-    """The circles that a node takes part in, each for the first domain that goes round in it; the default one first."""
+    """The circles that a node takes part in, each for the first domain that goes round in it; the default one first.
+
+    Of those that lead back to one resolver, the shortest: many roads may, and one that is cut tells of the next.
+    """
     found: dict[frozenset[Resolver], Loop] = {}
     for domain in fleet.domains:
         for resolver in fleet.resolvers_of(name):
-            for loop in _from(fleet, domain, resolver, []):
-                if name in {each.place.node for each in loop.chain}:
-                    found.setdefault(frozenset(loop.chain), loop)
+            if loop := _through(fleet, domain, resolver):
+                found.setdefault(frozenset(loop.chain), loop)
     return list(found.values())
 
 
@@ -61,19 +64,21 @@ def stubs_in_pods(fleet: Fleet, name: str) -> dict[Place, str]:
     return found
 
 
-def _from(fleet: Fleet, domain: str, resolver: Resolver, way: list[tuple[Resolver, str]]) -> list[Loop]:
-    """The circles in which what a resolver asks leads back to it, or to one on the way to it."""
-    found: list[Loop] = []
-    for one in _asked(fleet, resolver, domain):
-        for following in _met(fleet, resolver, one):
-            here = [*way, (resolver, one.because)]
-            chain = [each for each, _ in here]
-            if following in chain:
-                start = chain.index(following)
-                found.append(_loop(fleet, domain, here[start:]))
-            else:
-                found += _from(fleet, domain, following, here)
-    return found
+def _through(fleet: Fleet, domain: str, resolver: Resolver) -> Loop | None:
+    """The shortest circle in which what a resolver asks leads back to it."""
+    reached: dict[Resolver, list[tuple[Resolver, str]]] = {resolver: []}
+    waiting = deque([resolver])
+    while waiting:
+        here = waiting.popleft()
+        for one in _asked(fleet, here, domain):
+            for following in _met(fleet, here, one):
+                way = [*reached[here], (here, one.because)]
+                if following == resolver:
+                    return _loop(fleet, domain, way)
+                if following not in reached:
+                    reached[following] = way
+                    waiting.append(following)
+    return None
 
 
 def _loop(fleet: Fleet, domain: str, way: list[tuple[Resolver, str]]) -> Loop:

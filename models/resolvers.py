@@ -114,7 +114,7 @@ class Fleet:
     @cached_property
     def domains(self) -> tuple[str, ...]:
         """The domains that any resolver has upstreams for, "" for all others first."""
-        named = {one.domain for each in self.resolvers for one in self.named(each)}
+        named = {one.domain for each in self.resolvers for one in self.named(each) if one.address}
         return tuple(dict.fromkeys(["", *sorted(named)]))
 
     @cached_property

@@ -25,6 +25,7 @@ class Upstream:
     """One server that a resolver asks.
 
     + domain: of the names that it is asked for, "" for whatever no other one is named for
+    + address: "" for nobody: the resolver answers the domain itself, or not at all
     + because: the line that says so: "server=/zju.edu.cn/10.10.0.21 (/etc/dnsmasq.d/20-upstreams.conf:5)"
     """
 
@@ -73,7 +74,8 @@ def chosen(upstreams: Sequence[Upstream], domain: str) -> list[Upstream]:
     """Those that are asked for a domain: the ones named for the longest domain that holds it."""
     holding = [one for one in upstreams if within(domain, one.domain)]
     longest = max((one.domain.count(".") + 1 if one.domain else 0 for one in holding), default=0)
-    return [one for one in holding if (one.domain.count(".") + 1 if one.domain else 0) == longest]
+    asked = [one for one in holding if (one.domain.count(".") + 1 if one.domain else 0) == longest]
+    return [one for one in asked if one.address]
 
 
 def within(name: str, domain: str) -> bool:

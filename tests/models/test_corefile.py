@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from models.corefile import upstreams
+from models.upstreams import chosen
 
 KUBEADM = """\
 .:53 {
@@ -31,7 +32,11 @@ KUBEADM = """\
 
 
 def found(corefile: str) -> list[tuple[str, str, int]]:
-    return [(one.domain, one.address, one.port) for one in upstreams(corefile, ["172.25.4.1"])]
+    return [(one.domain, one.address, one.port) for one in upstreams(corefile, ["172.25.4.1"]) if one.address]
+
+
+def nobody(corefile: str) -> list[str]:
+    return [one.domain for one in upstreams(corefile, ["172.25.4.1"]) if not one.address]
 
 
 @pytest.mark.parametrize(
@@ -64,6 +69,15 @@ def test_several_forwards_in_one_block() -> None:
     assert found(corefile) == [("zju.edu.cn", "10.10.0.21", 53), ("", "192.18.0.2", 53)]
 
 
+def test_zones_for_which_it_asks_nobody() -> None:
+    assert nobody(KUBEADM % "172.25.4.1") == ["cluster.local"]
+    assert nobody(KUBEADM % "172.25.4.1" + "corp.example {\n}\n") == ["cluster.local", "corp.example"]
+    assert nobody("corp.example {\n  forward . 10.10.0.21\n}\n") == []
+    given = upstreams(KUBEADM % "172.25.4.1" + "corp.example {\n}\n", [])
+    assert chosen(given, "a.corp.example") == chosen(given, "kubernetes.default.svc.cluster.local") == []
+    assert [one.address for one in chosen(given, "google.com")] == ["172.25.4.1"]
+
+
 def test_what_does_not_count() -> None:
     assert found("(snippet) {\n  forward . 10.0.0.1\n}\n") == []
     assert found(".:5353 {\n  forward . 10.0.0.1\n}\n") == []
@@ -73,7 +87,8 @@ def test_what_does_not_count() -> None:
 
 
 def test_the_line_is_named() -> None:
-    (one,) = upstreams(KUBEADM % "/etc/resolv.conf", ["172.25.4.1"])
+    one, own = upstreams(KUBEADM % "/etc/resolv.conf", ["172.25.4.1"])
+    assert own.because == "kubernetes cluster.local in-addr.arpa ip6.arpa in its Corefile"
     assert one.because == "forward . /etc/resolv.conf in its Corefile: nameserver 172.25.4.1 in its resolv.conf"
-    (one,) = upstreams(KUBEADM % "172.25.4.1", [])
+    one, _ = upstreams(KUBEADM % "172.25.4.1", [])
     assert one.because == "forward . 172.25.4.1 in its Corefile"

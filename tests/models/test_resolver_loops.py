@@ -7,6 +7,9 @@ from models.resolvers import Fleet as Resolvers
 from tests.models import fleets
 from tests.models.fleets import Fleet, option
 
+SERVICE = "10.32.0.10"
+COREDNS = {"node-0": "172.26.2.53", "node-1": "172.26.3.53"}
+
 
 def circles(fleet: Fleet, name: str = "node-0") -> list[resolver_loops.Loop]:
     return resolver_loops.loops(Resolvers(fleet, node.vips(fleet, None), [], {}), name)
@@ -92,6 +95,45 @@ def test_dnsmasq_that_finds_127_0_0_1_in_resolv_conf_is_as_it_should_be() -> Non
     assert resolv_conf is not None
     resolv_conf["nameservers"] = ["127.0.0.1"]
     assert circles(fleet) == []
+
+
+def coredns(fleet: Fleet, corefile: str) -> None:
+    """Each node's pod of CoreDNS has this Corefile, and the service's address leads to them."""
+    for name, read in fleet.items():
+        pod = fleets.pod(read, COREDNS[name])
+        running = {"netns": pod["netns"], "pid": 1, "path": "/etc/coredns/Corefile", "corefile": corefile}
+        read["coredns"] = fleets.reading([running])
+
+
+def served(fleet: Fleet, name: str = "node-0") -> list[str]:
+    ends = {SERVICE: [f"{address}:53" for address in COREDNS.values()]}
+    return [str(loop) for loop in resolver_loops.loops(Resolvers(fleet, node.vips(fleet, None), [SERVICE], ends), name)]
+
+
+OWN = "kubernetes cluster.local in-addr.arpa ip6.arpa {\n}\n"
+
+
+def test_a_domain_that_coredns_answers_itself_goes_round_nowhere() -> None:
+    """A node that resolves services itself asks CoreDNS for them, and CoreDNS asks the node for all the rest."""
+    fleet = fleets.recorded()
+    for name in fleet:
+        upstream = [option("no-resolv", None), option("server", "192.18.0.2")]
+        fleets.set_upstreams(fleet[name], *upstream, option("server", f"/cluster.local/{SERVICE}"))
+    coredns(fleet, f".:53 {{\n{OWN}forward . 172.25.4.1\n}}\n")
+    assert served(fleet) == served(fleet, "node-1") == []
+    coredns(fleet, ".:53 {\nforward . 172.25.4.1\n}\n")
+    assert served(fleet) == ["CoreDNS (node-0/pod 172.26.2.53) -> dnsmasq (node-0) -> CoreDNS (node-0/pod 172.26.2.53)"]
+
+
+def test_of_the_circles_through_a_service_the_shortest_is_told() -> None:
+    """Each dnsmasq asks all CoreDNS, and each CoreDNS its node: the roads are as many as their orders."""
+    fleet = fleets.recorded()
+    for name in fleet:
+        fleets.set_upstreams(fleet[name], option("no-resolv", None), option("server", SERVICE))
+    coredns(fleet, ".:53 {\nforward . /etc/resolv.conf\n}\n")
+    for name, address in COREDNS.items():
+        here = f"CoreDNS ({name}/pod {address})"
+        assert served(fleet, name) == [f"{here} -> dnsmasq ({name}) -> {here}"]
 
 
 def test_a_resolvers_pod_with_the_nodes_stub_file() -> None:

@@ -12,9 +12,12 @@ from __future__ import annotations
 
 from checks.case import Case
 from checks.finding import Finding, Status
+from models import node
 from models.dnsmasq import Outcome, Verdict
+from models.listed import listed
 from models.needs import Need
 from probes.count import asked, lost, summary, unknown
+from probes.denied import denied
 from probes.probe import Result
 from probes.questions import own_name
 
@@ -53,7 +56,8 @@ def _address(case: Case, vip: str) -> Finding:
     if not probed:
         why = "no pod on this node could be asked from" if not seen else summary(seen[0])
         return case.finding(ID, TITLE, Status.UNKNOWN, f"the configuration answers pods at {vip}, but {why}", evidence)
-    losing = [result for result in probed if lost(result) and result not in case.strays]
+    kept_out = denied(seen, {vip: node.asking(case.snapshot, vip)})
+    losing = [result for result in probed if lost(result) and result not in case.strays and result not in kept_out]
     if losing:
         worst = max(losing, key=lost)
         return case.finding(
@@ -65,7 +69,12 @@ def _address(case: Case, vip: str) -> Finding:
             evidence,
         )
     sentence = f"pods are answered at {vip} over UDP and TCP"
-    if any(map(lost, probed)):
+    if kept_out:
+        sources = sorted({result["probe"]["source"]["name"] for result in kept_out})
+        sentence += (
+            f"; {listed(sources, 3)}: all lost, unlike others. It asks elsewhere by itself: a NetworkPolicy, it seems"
+        )
+    if any(lost(result) for result in probed if result not in kept_out):
         sentence += "; the tries that were lost at first were not lost again when they were asked once more"
     return case.finding(ID, TITLE, Status.PASS, sentence, evidence)
 

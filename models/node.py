@@ -13,6 +13,7 @@ from facts.interfaces import Address as InterfaceAddress
 from facts.interfaces import Interface
 from facts.routes import outgoing
 from facts.snapshot import Snapshot
+from models import corefile
 from models.dnsmasq import Query, configuration, starts
 from models.host import Address, Host, Listener
 from models.needs import Need
@@ -152,6 +153,17 @@ def askers(snapshot: Snapshot) -> list[Asker]:
             route = outgoing(routing["main"] if routing else [], address)
             if route and route["interface"] and ip_network(route["destination"]).prefixlen:
                 found.append(Asker(address, pod["pid"], route["interface"], not _NOT_KUBERNETES.search(pod["cgroup"])))
+    return found
+
+
+def asking(snapshot: Snapshot, address: str) -> set[str]:
+    """The addresses of the node's pods that ask a server by themselves: their resolv.conf or Corefile names it."""
+    corefiles = {one["netns"]: one["corefile"] for one in snapshot["coredns"]["value"]} if "coredns" in snapshot else {}
+    found: set[str] = set()
+    for pod in snapshot["pods"]["value"]:
+        own = corefile.upstreams(corefiles.get(pod["netns"], ""), pod["nameservers"])
+        if address in pod["nameservers"] or address in {one.address for one in own}:
+            found |= set(pod["addresses"])
     return found
 
 

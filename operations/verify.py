@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 
 from pyinfra import host, logger
 from pyinfra.api.command import FunctionCommand, StringCommand
@@ -13,6 +13,7 @@ from models import node
 from operations import runs
 from operations.wave import Wave
 from probes.count import asked, lost, summary, unknown
+from probes.denied import denied
 from probes.dns import Answers
 from probes.probe import Result
 from probes.questions import Asking, own_name, questions
@@ -71,7 +72,7 @@ def dns_answers(
         repeated = host.get_fact(Answers, probes=[asking[index] for index in again], rate=how.rate)
         for index, result in zip(again, repeated, strict=False):
             results[index] = result
-    problems, remarks = judge(results)
+    problems, remarks = judge(results, {address: node.asking(read, address) for address in served})
     if changed:
         problems = [*_not_listening(read, served), *problems]
     runs.record(
@@ -97,8 +98,10 @@ def _not_listening(read: snapshot.Snapshot, served: Sequence[str]) -> list[str]:
     return [f"dnsmasq does not listen on {', '.join(missing)}"] if missing else []
 
 
-def judge(results: Sequence[Result]) -> tuple[list[str], list[str]]:
+def judge(results: Sequence[Result], asks: Mapping[str, Collection[str]]) -> tuple[list[str], list[str]]:
     """What speaks against the proof, and what only has to be said. No result at all speaks against nothing.
+
+    + asks: by dnsmasq's addresses those of the pods that ask it by themselves: a NetworkPolicy may keep others from it
 
     A name that the node itself loses as well is its upstream's fault: version.bind tells whether dnsmasq answers.
     """
@@ -111,6 +114,7 @@ def judge(results: Sequence[Result]) -> tuple[list[str], list[str]]:
         and not own_name(result["probe"])
         and lost(result)
     }
+    kept_out = [result for result in denied(results, asks) if result["probe"]["destination"] in dnsmasqs]
     problems: list[str] = []
     remarks: list[str] = []
     for result in results:
@@ -118,7 +122,9 @@ def judge(results: Sequence[Result]) -> tuple[list[str], list[str]]:
         if not lost(result) and not unknown(result):
             continue
         sentence = f"{asked(result)}: {summary(result)}"
-        if not own_name(probe) and (probe["destination"], probe["protocol"]) in upstream:
+        if result in kept_out:
+            remarks.append(f"{sentence} (other pods are answered there: a NetworkPolicy, as it seems)")
+        elif not own_name(probe) and (probe["destination"], probe["protocol"]) in upstream:
             remarks.append(f"{sentence} (lost from the node itself as well: its upstream does not answer)")
         else:
             problems.append(sentence)

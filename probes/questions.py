@@ -43,7 +43,7 @@ def questions(snapshot: Snapshot, vips: Sequence[str], services: Sequence[str], 
       dnsmasq answers that by itself, which tells whether it takes the question at all
     + services: addresses of the cluster's DNS services; none are asked on a node without kube-proxy
     """
-    sources = [*_pods(snapshot, how.pods), HOST]
+    sources = [*_pods(snapshot, vips, how.pods), HOST]
     proxy = snapshot["kube_proxy"]["value"] if "kube_proxy" in snapshot else None
     wanted = [(vip, asked) for vip in vips for asked in (("version.bind", "TXT", "CH"), (how.name, "A", "IN"))]
     wanted += [(service, (how.service_name, "A", "IN")) for service in services if proxy]
@@ -68,15 +68,20 @@ def icmp_questions(snapshot: Snapshot, vips: Sequence[str], how: Asking) -> list
     """A few echo requests to dnsmasq's addresses from the same pods: the network may be fine where DNS is not."""
     return [
         probe(vip, source=source, protocol="icmp", tries=3, deadline_s=1.0)
-        for source in _pods(snapshot, how.pods)
+        for source in _pods(snapshot, vips, how.pods)
         for vip in vips
     ]
 
 
-def _pods(snapshot: Snapshot, most: int) -> Iterator[Source]:
+def _pods(snapshot: Snapshot, vips: Sequence[str], most: int) -> Iterator[Source]:
+    """One for each way into the host first, and of those on one way first who asks dnsmasq by itself.
+
+    Any other one stands in for a pod that may come, and a NetworkPolicy may keep it from there (`probes.denied`).
+    """
     turn: dict[str, int] = {}
     ranked: list[tuple[int, node.Asker]] = []
-    for asker in node.askers(snapshot):
+    own = {address for vip in vips for address in node.asking(snapshot, vip)}
+    for asker in sorted(node.askers(snapshot), key=lambda asker: asker.address not in own):
         if asker.kubernetes:
             turn[asker.arrival] = turn.get(asker.arrival, 0) + 1
             ranked.append((turn[asker.arrival], asker))

@@ -17,6 +17,7 @@ from models import node
 from probes.fleet import answers
 from probes.probe import Result
 from probes.questions import Asking, icmp_questions, questions
+from tests.conftest import Run
 
 pytestmark = pytest.mark.lab
 
@@ -191,3 +192,32 @@ def test_a_stopped_dnsmasq_is_not_overlooked(judged: Judged, healed: Lab) -> Non
         lab_node.run(["systemctl", "start", "dnsmasq"])
     assert finding["status"] == Status.FAIL
     assert "does not run" in finding["sentence"]
+
+
+#: As a network plugin's policy does it, before the packet leaves the pod.
+_POLICY = """\
+table inet policy {
+	chain output {
+		type filter hook output priority 0; policy accept;
+		ip daddr 172.25.4.0/24 drop
+	}
+}
+"""
+
+
+def test_a_pod_that_a_network_policy_keeps_from_dnsmasq(judged: Judged, healed: Lab, pyinfra: Run) -> None:
+    """It stands in for one that asks there: neither a fault of dnsmasq's, nor a reason to take its repair back."""
+    pod = healed.node("node-0").pod("client")
+    pod.run(["nft", "-f", "-"], stdin=_POLICY)
+    try:
+        finding = judged()["node-0", "DNSMASQ-001"]
+        assert finding["status"] == Status.PASS
+        assert "pod 172.26.2.145: all lost, unlike others" in finding["sentence"]
+        assert pyinfra("-y", "inventory", "deploys/diagnose.py").returncode == 0
+        healed.inject("dnsmasq-except-cilium", "node-0")
+        assert judged()["node-0", "DNSMASQ-001"]["status"] == Status.FAIL
+        done = pyinfra("inventory", "deploys/fix_dns.py", "-y", timeout=300)
+        assert done.returncode == 0 and "a NetworkPolicy, as it seems" in done.stderr, done.stderr
+        assert judged()["node-0", "DNSMASQ-001"]["status"] == Status.PASS
+    finally:
+        pod.run(["nft", "delete", "table", "inet", "policy"])

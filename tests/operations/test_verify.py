@@ -22,13 +22,14 @@ def result(source: Source, protocol: Literal["udp", "tcp"], own: bool, *outcomes
 
 
 def test_all_answered_is_proven() -> None:
-    assert judge([result(POD, "udp", True, "answered", "answered"), result(POD, "tcp", False, "answered")]) == ([], [])
+    answered = [result(POD, "udp", True, "answered", "answered"), result(POD, "tcp", False, "answered")]
+    assert judge(answered, {}) == ([], [])
 
 
 @pytest.mark.parametrize("outcome", ["timeout", "closed", "refused", "unreachable", "bad answer", "not sent"])
 def test_one_try_that_is_not_answered_speaks_against_it(outcome: Outcome) -> None:
     """Unknown is never pass: what could not be sent proves nothing."""
-    problems, remarks = judge([result(POD, "udp", True, "answered", outcome)])
+    problems, remarks = judge([result(POD, "udp", True, "answered", outcome)], {})
     assert len(problems) == 1 and outcome in problems[0]
     assert remarks == []
 
@@ -40,24 +41,46 @@ def test_what_the_node_itself_loses_is_its_upstreams_fault() -> None:
         result(POD, "tcp", False, "answered"),
         result(HOST, "udp", False, "timeout"),
     ]
-    problems, remarks = judge(results)
+    problems, remarks = judge(results, {})
     assert problems == []
     assert len(remarks) == 2 and "its upstream does not answer" in remarks[0]
 
 
 def test_another_protocol_is_no_excuse() -> None:
     own = result(POD, "udp", True, "answered")
-    problems, _ = judge([own, result(POD, "tcp", False, "timeout"), result(HOST, "udp", False, "timeout")])
+    problems, _ = judge([own, result(POD, "tcp", False, "timeout"), result(HOST, "udp", False, "timeout")], {})
     assert len(problems) == 1 and "TCP example.com" in problems[0]
 
 
 def test_the_upstream_is_no_excuse_for_dnsmasqs_own_name() -> None:
     results = [result(POD, "udp", True, "timeout"), result(HOST, "udp", False, "timeout")]
-    problems, _ = judge(results)
+    problems, _ = judge(results, {})
     assert len(problems) == 1 and "version.bind" in problems[0]
+
+
+ASKS = {"172.25.4.1": {"172.26.2.53"}}
+COREDNS = pod("pod 172.26.2.53", 8, address="172.26.2.53")
+STAND_IN = pod("pod 172.26.2.145", 7, address="172.26.2.145")
+
+
+def all_lost(source: Source) -> list[Result]:
+    return [result(source, protocol, own, "timeout") for protocol in ("udp", "tcp") for own in (True, False)]
+
+
+def test_a_pod_that_a_network_policy_keeps_out_is_no_reason_to_take_a_repair_back() -> None:
+    fine = [result(COREDNS, "udp", True, "answered"), result(COREDNS, "tcp", True, "answered")]
+    problems, remarks = judge([*fine, *all_lost(STAND_IN)], ASKS)
+    assert problems == []
+    assert len(remarks) == 4 and "NetworkPolicy" in remarks[0]
+    # One that asks there by itself, one that gets something, and one that is alone: each speaks against the proof.
+    answered = [result(STAND_IN, "udp", True, "answered"), result(STAND_IN, "tcp", True, "answered")]
+    assert len(judge([*answered, *all_lost(COREDNS)], ASKS)[0]) == 4
+    assert len(judge([*fine, *all_lost(STAND_IN)[1:], answered[0]], ASKS)[0]) == 3
+    assert len(judge(all_lost(STAND_IN), ASKS)[0]) == 4
+    assert len(judge([*fine, result(COREDNS, "udp", True, "timeout"), *all_lost(STAND_IN)], ASKS)[0]) == 5
 
 
 def test_a_cluster_service_has_no_upstream_to_blame() -> None:
     results = [result(POD, "udp", False, "timeout"), result(HOST, "udp", False, "timeout")]
-    problems, remarks = judge(results)
+    problems, remarks = judge(results, {})
     assert len(problems) == 2 and remarks == []

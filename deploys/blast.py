@@ -33,7 +33,7 @@ if host.name == hosts[0].name:
     if foreign := ramp.strangers(policy.dns_vips, fleet):
         raise policies.PolicyError(f"dns_vips: no node of this run has {', '.join(foreign)}: no load is put on it")
     vips = node.vips(fleet, policy.dns_vips)
-    services = kube_services.vips(fleet, {})
+    services = kube_services.vips(fleet, {}, policy.dns_services)
     unknown = {other.name: "the node could not be reached" for other in inventory if state.is_host_in_limit(other)}
     found: list[Comparison] = []
     for asking in hosts:

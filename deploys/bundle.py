@@ -158,8 +158,9 @@ _SECTIONS = get_type_hints(Snapshot)
 
 
 def _named_addresses(policy: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    vips = policy.get("dns_vips")
-    yield from (("dns_vips", vip) for vip in (vips if isinstance(vips, list) else [] if vips is None else [vips]))
+    for key in ("dns_vips", "dns_services"):
+        given = policy.get(key)
+        yield from ((key, one) for one in (given if isinstance(given, list) else [] if given is None else [None]))
 
 
 def _is_address(text: Any) -> bool:

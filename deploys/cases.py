@@ -78,7 +78,8 @@ def of(seen: Recorded) -> list[Case]:
     """One case for each node, in their order."""
     known = seen.evidence["endpoints"]
     vips = node.vips(seen.fleet, seen.policy["dns_vips"])
-    services = kube_services.vips(seen.fleet, known)
+    # A bundle of an earlier version has no such key.
+    services = kube_services.vips(seen.fleet, known, seen.policy.get("dns_services"))
     among = Fleet(seen.fleet, vips, services, known)
     found: list[Case] = []
     for name in seen.fleet:

@@ -56,8 +56,9 @@ def _guards(host: Host) -> Reading[Installed | None]:
 
 
 def _wanted(hosts: list[Host], fleet: Mapping[str, Snapshot | None]) -> dict[str, Wanted]:
-    vips = node.vips(fleet, policies.of(hosts[0]).dns_vips)
-    services = tuple(kube_services.vips(fleet, {}))
+    first = policies.of(hosts[0])
+    vips = node.vips(fleet, first.dns_vips)
+    services = tuple(kube_services.vips(fleet, {}, first.dns_services))
     programs = tuple(asking.programs(fleet, vips))
     found: dict[str, Wanted] = {}
     for host in hosts:

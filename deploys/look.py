@@ -54,7 +54,7 @@ def ask(
     """
     seen = endpoints.of(hosts[0].state)
     vips = node.vips(fleet, policy.dns_vips)
-    services = kube_services.vips(fleet, seen.endpoints)
+    services = kube_services.vips(fleet, seen.endpoints, policy.dns_services)
 
     terminal.progress("asking from pods and nodes, hop by hop")
     walking = policies.walking(policy)

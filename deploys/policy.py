@@ -36,6 +36,7 @@ class Policy:
 
     node_deadline: int
     dns_vips: tuple[str, ...] | None
+    dns_services: tuple[str, ...] | None
     probe_name: str
     probe_names: dict[str, str]
     service_name: str

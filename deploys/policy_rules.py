@@ -143,6 +143,7 @@ def _settings(value: Any) -> str:
 RULES: dict[str, Rule] = {
     "node_deadline": _count(5, 600),
     "dns_vips": _or_none(_addresses),
+    "dns_services": _or_none(_addresses),
     "probe_name": _name,
     "probe_names": _names_by_domain,
     "service_name": _name,

@@ -91,7 +91,7 @@ def of(state: State) -> Rollout:
     seen = endpoints.of(state)
     wanted = {host.name: policies.of(host) for host in hosts}
     changes, refusals = needed(wanted, fleet, seen.endpoints, max(0, len(state.inventory) - len(fleet)))
-    services = tuple(kube_services.vips(fleet, seen.endpoints))
+    services = tuple(kube_services.vips(fleet, seen.endpoints, policy.dns_services))
     vips = tuple(dict.fromkeys(vip for own in node.vips(fleet, policy.dns_vips).values() for vip in own))
     if not vips and not services:
         logger.warning("no address of these nodes serves DNS (dns_vips in group_data/all.py): nothing can be proven")
@@ -142,7 +142,7 @@ def needed(
     first = next(iter(wanted.values()))
     served = node.vips(fleet, first.dns_vips)
     majority = _majority(fleet, unseen)
-    among = Fleet(fleet, served, kube_services.vips(fleet, known), known)
+    among = Fleet(fleet, served, kube_services.vips(fleet, known, first.dns_services), known)
     for name, policy in wanted.items():
         try:
             backend = _backend(fleet[name], policy, majority)

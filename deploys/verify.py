@@ -27,7 +27,7 @@ if host.name == hosts[0].name:
     policy = policies.of(host)
     fleet = snapshot.fleet(hosts)
     vips = node.vips(fleet, policy.dns_vips)
-    services = kube_services.vips(fleet, {})
+    services = kube_services.vips(fleet, {}, policy.dns_services)
     asking = asked(hosts, fleet, vips, services, policy)
     until = time.monotonic() + policy.verify_soak
     well = False

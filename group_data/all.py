@@ -43,6 +43,10 @@ ssh_paramiko_connect_kwargs = {
 # systemd-resolved and in the pods that are an address of a node. Otherwise a list: ["172.25.4.1"].
 dns_vips = None
 
+# The addresses of the cluster's DNS services. None: those of the EndpointSlices (kubectl), and without them discovered:
+# services on port 53 with a CoreDNS pod behind them, or in a pod's resolv.conf. Otherwise a list: ["10.32.0.10"].
+dns_services = None
+
 # The name that a probe asks for (type A), in addition to dnsmasq's own version.bind, which needs no upstream.
 probe_name = "google.com"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple, cast, get_args
 
 from facts.counters import Counters
@@ -18,6 +18,9 @@ Mode = Literal["ipvs", "iptables", "nftables", ""]
 Endpoints = Mapping[str, Collection[str]]
 
 PROTOCOLS: tuple[Protocol, ...] = ("udp", "tcp")
+
+#: The programs whose pods stand behind the cluster's DNS service, where nothing else tells which do.
+PROGRAMS = {"coredns", "kube-dns"}
 
 
 class Way(NamedTuple):
@@ -57,21 +60,50 @@ def known(snapshot: Snapshot | None) -> bool:
     )
 
 
-def vips(fleet: Mapping[str, Snapshot | None], endpoints: Endpoints) -> list[str]:
-    """The addresses of the DNS services: those that the EndpointSlices or any node's kube-proxy know.
+def vips(fleet: Mapping[str, Snapshot | None], endpoints: Endpoints, named: Collection[str] | None = None) -> list[str]:
+    """The addresses of the cluster's DNS services, not of others on port 53: consul and PowerDNS have one too.
+
+    Those that the policy names; else those of the EndpointSlices; else, of what any node's kube-proxy sends on, those
+    with a CoreDNS pod behind them and those that a pod's resolv.conf names, or all if none of that is seen.
+
+    + named: the policy's `dns_services`, None where it leaves that to be found
 
     In IPVS mode stale rules know addresses too: there the IPVS table alone is believed.
     """
-    found = set(endpoints)
+    if named is not None or endpoints:
+        return sorted(endpoints if named is None else named)
+    sent = _sent_on(fleet)
+    pods = [pod for snapshot in fleet.values() if snapshot is not None for pod in snapshot["pods"]["value"]]
+    programs = {address for pod in pods if PROGRAMS & set(pod["processes"]) for address in pod["addresses"]}
+    asked = {address for pod in pods for address in pod["nameservers"]}
+    found = {vip for vip, to in sent.items() if vip in asked or programs & {address for _, address in to}} or set(sent)
+    # Of two services that share a load balancer's address, one for each protocol, each has a cluster address without
+    # the other protocol, on every node: nobody misses it there.
+    whole = {vip for vip in found if vip in asked or {protocol for protocol, _ in sent[vip]} >= set(PROTOCOLS)}
+    return sorted(whole or found)
+
+
+def _sent_on(fleet: Mapping[str, Snapshot | None]) -> dict[str, set[tuple[str, str]]]:
+    """By address of a service on port 53 the protocols that any node has for it, each with the pods behind it."""
+    found: dict[str, set[tuple[str, str]]] = {}
     for snapshot in fleet.values():
         if snapshot is None or not known(snapshot):
             continue
         ipvs = snapshot["ipvs"]["value"]
         if mode(snapshot) == "ipvs" and ipvs:
-            found |= {one["address"] for one in ipvs["services"] if one["port"] == 53 and one["protocol"] in PROTOCOLS}
+            for one in ipvs["services"]:
+                if one["port"] == 53 and one["protocol"] in PROTOCOLS:
+                    behind = ["", *(server["address"] for server in one["servers"])]
+                    found.setdefault(one["address"], set()).update((one["protocol"], each) for each in behind)
         elif mode(snapshot) == "iptables":
-            found |= {way.dnat["vip"] for way in ways(snapshot) if way.dnat["owner"] == "kube" and way.dnat["vip"]}
-    return sorted(found)
+            for dnat in (way.dnat for way in ways(snapshot) if way.dnat["owner"] == "kube" and way.dnat["vip"]):
+                to = dnat["to"].rpartition(":")[0].strip("[]")
+                found.setdefault(dnat["vip"], set()).update((each, to) for each in _protocols(dnat))
+    return found
+
+
+def _protocols(dnat: Dnat) -> Sequence[str]:
+    return [dnat["protocol"]] if dnat["protocol"] else PROTOCOLS
 
 
 def servers(snapshot: Snapshot, vip: str, protocol: str) -> list[Server] | None:

@@ -13,9 +13,6 @@ from facts.snapshot import Snapshot
 from models import corefile, kube_services, node, upstreams
 from models.upstreams import Upstream
 
-#: The programs whose pods stand behind a DNS service, where nothing else tells which do.
-_PROGRAMS = {"coredns", "kube-dns"}
-
 
 @dataclass(frozen=True)
 class Place:
@@ -270,7 +267,7 @@ class Fleet:
 
     @cached_property
     def _programs(self) -> set[str]:
-        return {address for (_, address), pod in self._pods.items() if _PROGRAMS & set(pod["processes"])}
+        return {address for (_, address), pod in self._pods.items() if kube_services.PROGRAMS & set(pod["processes"])}
 
     @cached_property
     def _behind(self) -> set[str]:

@@ -82,6 +82,14 @@ def test_002_names_the_missing_protocol(protocol: str) -> None:
     assert statuses(judged(nodes, "node-1")) == {}
 
 
+def test_002_a_service_that_is_meant_for_udp_alone_is_not_the_clusters_dns() -> None:
+    nodes = fleet()
+    for node in nodes.values():
+        udp = next(one for one in table(node)["services"] if (one["protocol"], one["port"]) == ("udp", 53))
+        table(node)["services"].append({**udp, "address": "10.32.0.99"})
+    assert statuses(judged(nodes)) == {}
+
+
 def test_002_an_empty_table() -> None:
     nodes = fleet()
     table(nodes["node-0"])["services"] = []

@@ -63,6 +63,13 @@ def test_what_was_lost_at_first_and_not_again_is_a_stray() -> None:
         assert len(case.strays) == strays
 
 
+def test_the_services_are_those_that_the_policy_names() -> None:
+    recorded = seen([], 0)
+    assert cases.of(recorded)[0].dns_services == [VIP]
+    recorded.policy["dns_services"] = ["10.32.0.99"]
+    assert cases.of(recorded)[0].dns_services == ["10.32.0.99"]
+
+
 @pytest.mark.parametrize(("counted", "status"), [(4, Status.PASS), (0, Status.FAIL)])
 def test_the_counters_are_compared_with_all_that_was_sent(counted: int, status: Status) -> None:
     recorded = seen([result(["answered"] * 3), result(["timeout"]), result(["not sent"])], counted)

@@ -226,6 +226,8 @@ def _linked(folder: Path, sums: dict[str, object]) -> None:
             "state is not one",
         ),
         (_part("policy.json", '{"dns_vips": ["$(x)"]}'), "policy.dns_vips holds what is no address"),
+        (_part("policy.json", '{"dns_services": ["$(x)"]}'), "policy.dns_services holds what is no address"),
+        (_part("policy.json", '{"dns_services": "10.32.0.10"}'), "policy.dns_services holds what is no address"),
     ],
 )
 def test_a_bundle(change: Callable[[Path, dict[str, object]], None], sentence: str, tmp_path: Path) -> None:

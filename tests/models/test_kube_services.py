@@ -9,6 +9,7 @@ import pytest
 
 from facts.kube_proxy_answer import Form
 from facts.netfilter import Backend
+from facts.pods import Pod
 from facts.snapshot import Snapshot
 from models import kube_services
 from tests.checks.kube_fleet import (
@@ -58,6 +59,82 @@ def test_addresses_come_from_any_node_but_not_from_stale_rules() -> None:
     assert kube_services.vips(nodes, {"10.96.0.10": []}) == ["10.96.0.10"]
     with_mode(nodes["node-0"], "iptables", device=False)
     assert kube_services.vips(nodes, {}) == [VIP]
+
+
+CONSUL = "10.32.0.99"
+
+
+def with_services(nodes: dict[str, Snapshot], vip: str, to: str, *protocols: str) -> None:
+    """Every node's IPVS has one more service on port 53."""
+    for read in nodes.values():
+        ipvs = read["ipvs"]["value"]
+        assert ipvs
+        for one in [one for one in ipvs["services"] if one["protocol"] in protocols and one["address"] == VIP]:
+            ipvs["services"].append({**one, "address": vip, "servers": [real_server(to)]})
+
+
+def with_pod(read: Snapshot, address: str, nameserver: str, *processes: str) -> None:
+    """The node has a pod with these programs."""
+    pod = {**read["pods"]["value"][0], "addresses": [address], "nameservers": [nameserver], "processes": [*processes]}
+    read["pods"]["value"].append(cast(Pod, pod))
+
+
+def test_of_the_services_on_port_53_the_clusters_dns_is_the_one_with_coredns_behind_it() -> None:
+    nodes = fleet()
+    with_services(nodes, CONSUL, "10.244.0.50", "udp", "tcp")
+    with_pod(nodes["node-1"], "10.244.0.50", "172.25.4.1", "consul")
+    assert kube_services.vips(nodes, {}) == [VIP, CONSUL]
+    with_pod(nodes["node-2"], "10.244.0.13", "172.25.4.1", "pause", "coredns")
+    assert kube_services.vips(nodes, {}) == [VIP]
+    for protocol in ("udp", "tcp"):
+        for read in nodes.values():
+            real_servers(read, protocol)[:] = [real_server("10.244.0.12")]
+    with_pod(nodes["node-0"], "10.244.0.60", VIP, "nginx")
+    assert kube_services.vips(nodes, {}) == [VIP]
+
+
+def test_the_clusters_dns_in_iptables_mode_is_the_one_with_coredns_behind_it() -> None:
+    read = with_mode(node(), "iptables", device=False)
+    rules = lines("iptables-mode-nft.txt")
+    another = {VIP: CONSUL, "KUBE-SVC-": "KUBE-SVC-Z", "KUBE-SEP-": "KUBE-SEP-Z", "10.244.0.1": "10.244.0.5"}
+    for line in [line for line in rules if "kube-dns:dns" in line]:
+        changed = line
+        for old, new in another.items():
+            changed = changed.replace(old, new)
+        rules.insert(rules.index(line), changed)
+    set_rules(read, {("nft", 4): rules})
+    assert kube_services.vips({"node-0": read}, {}) == [VIP, CONSUL]
+    with_pod(read, "10.244.0.12", "172.25.4.1", "coredns")
+    assert kube_services.vips({"node-0": read}, {}) == [VIP]
+
+
+def test_a_service_that_no_node_has_both_protocols_of_is_another_one() -> None:
+    nodes = fleet()
+    with_services(nodes, CONSUL, "10.244.0.13", "udp")
+    with_services(nodes, "10.32.0.98", "10.244.0.13", "tcp")
+    with_pod(nodes["node-2"], "10.244.0.13", "172.25.4.1", "coredns")
+    assert kube_services.vips(nodes, {}) == [VIP]
+    with_pod(nodes["node-0"], "10.244.0.60", CONSUL, "nginx")
+    assert kube_services.vips(nodes, {}) == [VIP, CONSUL]
+
+
+def test_the_clusters_dns_is_judged_even_where_no_node_has_it_over_tcp() -> None:
+    nodes = fleet()
+    for read in nodes.values():
+        ipvs = read["ipvs"]["value"]
+        assert ipvs
+        ipvs["services"] = [one for one in ipvs["services"] if (one["protocol"], one["port"]) != ("tcp", 53)]
+    assert kube_services.vips(nodes, {}) == [VIP]
+
+
+def test_the_endpoint_slices_tell_which_services_are_the_clusters_dns() -> None:
+    nodes = fleet()
+    with_services(nodes, CONSUL, "10.244.0.50", "udp", "tcp")
+    assert kube_services.vips(nodes, {VIP: ["10.244.0.11:53"]}) == [VIP]
+
+
+def test_the_policy_tells_which_services_are_the_clusters_dns() -> None:
+    assert kube_services.vips(fleet(), {VIP: ["10.244.0.11:53"]}, [CONSUL]) == [CONSUL]
 
 
 def test_real_servers_and_those_of_the_others() -> None:

@@ -12,6 +12,7 @@ from facts.snapshot import Snapshot
 from models import kube_services, node
 from models.needs import Forecast, forecast
 from models.resolvers import Fleet
+from probes.count import received
 from probes.probe import Result
 
 #: What the model needs of a node; what could not be read of it makes a check unknown.
@@ -87,6 +88,20 @@ class Case:
     def targets(self, vip: str, protocol: str) -> set[str]:
         """Where queries for a DNS service ought to go ("10.244.0.11:53"), empty if nothing tells."""
         return kube_services.targets(self.name, self.fleet, self.endpoints, vip, protocol)
+
+    def answered(self, end: str) -> bool:
+        """Whether an endpoint ("10.244.0.11:53") has answered a question of this node."""
+        address, _, port = end.rpartition(":")
+        at = (address.strip("[]"), int(port))
+        return any(
+            received(result)
+            for result in self.results
+            if (result["probe"]["destination"], result["probe"]["port"]) == at and result["probe"]["protocol"] != "icmp"
+        )
+
+    def alive(self, end: str) -> bool:
+        """Whether an endpoint has answered this node, or is a pod that runs CoreDNS."""
+        return end.rpartition(":")[0].strip("[]") in self.resolvers.programs or self.answered(end)
 
     def unread(self, needed: Iterable[str] = _READ) -> str:
         """Why the node is not known well enough, "" if it is. A snapshot of an earlier version lacks sections."""

@@ -36,7 +36,10 @@ def _verdict(case: Case, vip: str, protocol: str) -> Finding:
     else:
         # What a single other node has may be a dead one that is left over there: that is IPVS-004 of that node.
         everywhere = sorted({end for ends in peers.values() for end in ends})
-        missing = {end for end in everywhere if sum(end in ends for ends in peers.values()) * 2 > len(peers)} - own
+        most = {end for end in everywhere if sum(end in ends for ends in peers.values()) * 2 > len(peers)}
+        # A node with others than most has them from its zone, or from itself (internalTrafficPolicy: Local): one that
+        # has missed a change would have some of theirs, or dead ones.
+        missing = set[str]() if own.isdisjoint(most) and all(map(case.alive, own)) else most - own
         sure, source = len(peers) > 1, "most other nodes have"
     if not own and vip in case.endpoints and not case.endpoints[vip]:
         # kube-proxy is right, and restarting it on every node would only take what else it has.

@@ -50,7 +50,9 @@ def _verdict(case: Case, vip: str, protocol: str) -> Finding:
             evidence += [f"{asked(result)}: {summary(result)}" for result in tried]
             # What others have as well, kube-proxy would write again.
             return case.finding(ID, TITLE, Status.FAIL, sentence, evidence, "" if end in known else OPERATION)
-    dead = sorted(set(taking) - known)
+    # Without the EndpointSlices it may be this node's own: internalTrafficPolicy and hints give each node others.
+    alive = case.answered if vip in case.endpoints else case.alive
+    dead = sorted(end for end in set(taking) - known if not alive(end))
     if dead and (peers or vip in case.endpoints):
         sentence = f"{which} sends queries to {' and '.join(dead)}: {source}"
         return case.finding(ID, TITLE, Status.FAIL if sure else Status.WARN, sentence, evidence, OPERATION)

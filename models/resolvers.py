@@ -115,6 +115,11 @@ class Fleet:
         return tuple(dict.fromkeys(["", *sorted(named)]))
 
     @cached_property
+    def programs(self) -> set[str]:
+        """Addresses of the pods that run CoreDNS."""
+        return {address for (_, address), pod in self._pods.items() if kube_services.PROGRAMS & set(pod["processes"])}
+
+    @cached_property
     def _resolvers_by_node(self) -> dict[str, list[Resolver]]:
         found: dict[str, list[Resolver]] = {}
         for resolver in self.resolvers:
@@ -170,7 +175,7 @@ class Fleet:
                 if server["weight"]:
                     found.setdefault(kube_services.end(server), f"real server of {service} in this node's IPVS")
         if not found:
-            found = {_end(pod): "a pod that runs CoreDNS" for pod in sorted(self._programs)}
+            found = {_end(pod): "a pod that runs CoreDNS" for pod in sorted(self.programs)}
         return {end: because for end, because in found.items() if _is_end(end)}
 
     def upstreams(self, resolver: Resolver) -> list[Upstream]:
@@ -266,10 +271,6 @@ class Fleet:
         return found
 
     @cached_property
-    def _programs(self) -> set[str]:
-        return {address for (_, address), pod in self._pods.items() if kube_services.PROGRAMS & set(pod["processes"])}
-
-    @cached_property
     def _behind(self) -> set[str]:
         """Addresses of the pods behind the DNS services."""
         ends = {end for service in self.services for name in self.read for end in self.endpoints(name, service)}
@@ -281,7 +282,7 @@ class Fleet:
         for snapshot in self.read.values():
             resolved = snapshot["resolved"]["value"]
             named |= set(resolved["uplinks"] if resolved else [])
-        return self._behind | self._programs | (named & {address for _, address in self._pods})
+        return self._behind | self.programs | (named & {address for _, address in self._pods})
 
 
 def _instance(snapshot: Snapshot, pids: set[int]) -> Instance | None:

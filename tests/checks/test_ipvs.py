@@ -203,6 +203,60 @@ def test_004_a_real_server_that_does_not_answer() -> None:
     assert statuses(judged(fleet(), results=[alive, asked("10.244.0.13", "not sent")])) == {}
 
 
+def only(nodes: dict[str, Snapshot], given: dict[str, str]) -> None:
+    """Each node sends queries to this real server and to no other one."""
+    for name, address in given.items():
+        for protocol in ("udp", "tcp"):
+            real_servers(nodes[name], protocol)[:] = [real_server(address)]
+
+
+def runs_coredns(node: Snapshot, address: str) -> None:
+    pod: Any = {**node["pods"]["value"][0], "addresses": [address], "processes": ["pause", "coredns"]}
+    node["pods"]["value"].append(pod)
+
+
+LOCAL = {"node-0": "10.244.0.11", "node-1": "10.244.0.13", "node-2": "10.244.0.15"}
+
+
+def test_003_and_004_each_node_may_have_a_real_server_of_its_own() -> None:
+    nodes = fleet()
+    only(nodes, LOCAL)
+    assert statuses(judged(nodes)) == {"IPVS-004": Status.FAIL}
+    answers = [asked("10.244.0.11", "answered")]
+    assert statuses(judged(nodes, results=answers)) == {}
+    del nodes["node-2"]
+    assert statuses(judged(nodes, results=answers)) == {}
+    nodes = fleet()
+    only(nodes, LOCAL)
+    for name, address in LOCAL.items():
+        runs_coredns(nodes[name], address)
+    for name in LOCAL:
+        assert statuses(judged(nodes, name)) == {}
+
+
+def test_003_and_004_a_zone_may_have_real_servers_of_its_own() -> None:
+    nodes = fleet()
+    only(nodes, {"node-0": "10.244.0.11", "node-1": "10.244.0.13", "node-2": "10.244.0.13"})
+    for name, address in (("node-0", "10.244.0.11"), ("node-1", "10.244.0.13")):
+        runs_coredns(nodes[name], address)
+    for name in nodes:
+        assert statuses(judged(nodes, name)) == {}
+    # One that has missed that a CoreDNS was added has the others in common with them.
+    for name in ("node-1", "node-2"):
+        real_servers(nodes[name], "udp").append(real_server("10.244.0.11"))
+    assert statuses(judged(nodes)) == {"IPVS-003": Status.FAIL}
+
+
+def test_004_what_has_just_answered_is_not_dead() -> None:
+    nodes = fleet()
+    slices = {VIP: ["10.244.0.11:53"]}
+    assert statuses(judged(nodes, endpoints=slices)) == {"IPVS-004": Status.FAIL}
+    answer = asked("10.244.0.13", "answered")
+    assert statuses(judged(nodes, endpoints=slices, results=[answer])) == {}
+    answer["probe"]["protocol"] = "icmp"
+    assert statuses(judged(nodes, endpoints=slices, results=[answer])) == {"IPVS-004": Status.FAIL}
+
+
 def test_005_the_address_is_missing() -> None:
     nodes = fleet()
     table(nodes["node-0"])["addresses"].remove(VIP)

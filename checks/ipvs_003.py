@@ -30,15 +30,18 @@ def _verdict(case: Case, vip: str, protocol: str) -> Finding:
         f"{name}: {' '.join(sorted(ends)) or 'none'}" for name, ends in sorted({**peers, case.name: own}.items())
     ]
     if vip in case.endpoints:
-        missing = set(case.endpoints[vip]) - own
+        named = set(case.endpoints[vip])
+        # Two nodes with ready endpoints, and none in common, are given them by topology (see below).
+        apart = own <= named and any(ends and ends <= named and ends.isdisjoint(own) for ends in peers.values())
+        missing = set[str]() if apart else named - own
         sure, source = True, "the EndpointSlices name"
         evidence.append(f"EndpointSlices: {' '.join(sorted(case.endpoints[vip]))}")
     else:
         # What a single other node has may be a dead one that is left over there: that is IPVS-004 of that node.
         everywhere = sorted({end for ends in peers.values() for end in ends})
         most = {end for end in everywhere if sum(end in ends for ends in peers.values()) * 2 > len(peers)}
-        # A node with others than most has them from its zone, or from itself (internalTrafficPolicy: Local): one that
-        # has missed a change would have some of theirs, or dead ones.
+        # A node with others than most has those of its zone (topology hints), or its own (internalTrafficPolicy:
+        # Local): one that has missed a change would have some of theirs, or dead ones.
         missing = set[str]() if own.isdisjoint(most) and all(map(case.alive, own)) else most - own
         sure, source = len(peers) > 1, "most other nodes have"
     if not own and vip in case.endpoints and not case.endpoints[vip]:

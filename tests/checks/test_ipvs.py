@@ -224,6 +224,9 @@ def test_003_and_004_each_node_may_have_a_real_server_of_its_own() -> None:
     assert statuses(judged(nodes)) == {"IPVS-004": Status.FAIL}
     answers = [asked("10.244.0.11", "answered")]
     assert statuses(judged(nodes, results=answers)) == {}
+    slices = {VIP: [f"{address}:53" for address in LOCAL.values()]}
+    assert statuses(judged(nodes, endpoints=slices)) == {}
+    assert statuses(judged({"node-0": nodes["node-0"]}, endpoints=slices)) == {"IPVS-003": Status.FAIL}
     del nodes["node-2"]
     assert statuses(judged(nodes, results=answers)) == {}
     nodes = fleet()

@@ -52,7 +52,8 @@ probe_name = "google.com"
 
 # Names to ask for in domains with an upstream of their own (server=/example.com/10.0.0.1): {"example.com":
 # "www.example.com"}. For a domain without one its SOA record is asked for, which every server of a domain has, and
-# which nobody has to know. NOERROR and NXDOMAIN are answers; SERVFAIL and REFUSED are none, whoever says so.
+# which nobody has to know, of those whose way leads to that upstream; a name is asked for of everybody. NOERROR and
+# NXDOMAIN are answers; SERVFAIL and REFUSED are none, whoever says so.
 probe_names: dict[str, str] = {}
 
 # A name of the cluster, asked from its DNS services (10.32.0.10, say), where the nodes have kube-proxy.

@@ -9,12 +9,12 @@ another, by domain.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from facts.snapshot import Snapshot
-from models import kube_services, node, upstreams
+from models import kube_services, node, stub_domains, upstreams
 from models.resolvers import Dnsmasq, Endpoint, Fleet, Place, Resolver, Service, Stub
 
 # The parts of a query's way, in its order.
@@ -31,11 +31,11 @@ Stage = Literal[
 #: By a question's name, the ids of the steps that it goes on to.
 Needs = Mapping[str, tuple[str, ...]]
 
-#: Domains with upstreams of their own that are asked for at each hop, the default one included.
+#: Domains with upstreams of their own that are asked for, the default one included.
 MOST_DOMAINS = 6
 #: Endpoints of a service that a node asks one by one.
 MOST_ENDPOINTS = 12
-#: Upstreams of one resolver: dnsmasq takes any number, libc asks the first three.
+#: Upstreams of one resolver for one name: dnsmasq takes any number, libc asks the first three.
 MOST_UPSTREAMS = 12
 #: Name servers of a resolv.conf that libc asks (MAXNS in resolv.h).
 _LIBC = 3
@@ -128,6 +128,8 @@ class _Way:
         self.names = names
         self.found: dict[str, Step] = {}
         self.questions = self._questions()
+        self.meetings = stub_domains.Meetings(fleet)
+        self.meant = stub_domains.meant(self.meetings, self.questions.keys() - self._everywhere)
         #: The step from a node's pod to one endpoint ("10.244.0.11:53"): one pod of each node asks them one by one.
         self.to_endpoint: dict[tuple[str, str], str] = {}
 
@@ -179,7 +181,8 @@ class _Way:
         """A step to whoever must know every name, though nobody of the fleet may be met there; `own` comes first."""
         step = self.found[self._step(stage, source, address, port, because)]
         if not step.questions:
-            self.found[step.id] = replace(step, questions=(*own, *self.questions.values()))
+            # Of a stranger nobody knows whether he is meant to know a stub domain.
+            self.found[step.id] = replace(step, questions=(*own, *self._asked(())))
         return step.id
 
     def _step(self, stage: Stage, source: Place, address: str, port: int, because: str) -> str:
@@ -197,13 +200,14 @@ class _Way:
         step = Step(name, stage, source.node, source.pod, pid, address, port, owner, (because,), (), {})
         self.found[name] = step
         there = self.fleet.at(source, address, port)
+        asked = self._asked(self.meant.known(self.meetings.at(source, address, port)))
         if isinstance(there, Service):
             needs = self._through(source, there)
-            questions = [self._cluster_name(), *self.questions.values()]
+            questions = [self._cluster_name(), *asked]
         elif there:
             own = self._own(there)
             needs = {own.name: (), **self._upstreams(there)}
-            questions = [own, *self.questions.values()]
+            questions = [own, *asked]
         else:
             return name
         self.found[name] = replace(self.found[name], questions=tuple(questions), needs=needs)
@@ -236,18 +240,28 @@ class _Way:
     def _upstreams(self, resolver: Resolver) -> Needs:
         """Per name the steps from a resolver to those that it asks for it."""
         needs: dict[str, tuple[str, ...]] = {}
-        asked = self.fleet.upstreams(resolver)[:MOST_UPSTREAMS]
-        for question in self.questions.values():
+        asked = self.fleet.upstreams(resolver)
+        told = self._asked(self.meant.told.get(resolver, ()))
+        for question in self._asked(self.meant.known([resolver])):
             behind: list[str] = []
-            for one in upstreams.chosen(asked, question.name.rstrip(".").lower()):
+            for one in upstreams.chosen(asked, question.name.rstrip(".").lower())[:MOST_UPSTREAMS]:
                 stage = _STAGES[type(resolver)]
                 step = self._step(stage, resolver.place, one.address, one.port, one.because)
                 behind += [step] if step not in behind else []
                 known = self.found[step]
-                if question not in known.questions and not self.fleet.at(resolver.place, one.address, one.port):
+                stranger = not self.fleet.at(resolver.place, one.address, one.port)
+                if stranger and question in told and question not in known.questions:
                     self.found[step] = replace(known, questions=(*known.questions, question))
             needs[question.name] = tuple(behind)
         return needs
+
+    @property
+    def _everywhere(self) -> set[str]:
+        return {"", *self.names.domains}
+
+    def _asked(self, domains: Collection[str]) -> list[Question]:
+        """What is asked of everybody, and what is asked for in these domains."""
+        return [one for domain, one in self.questions.items() if domain in self._everywhere or domain in domains]
 
     def _questions(self) -> dict[str, Question]:
         """What is asked for, by domain; "" for names that no upstream is named for."""

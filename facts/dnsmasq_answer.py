@@ -6,7 +6,7 @@ import base64
 import re
 from typing import Literal, TypedDict, cast
 
-from facts.dnsmasq_options import ConfigFile, Entry
+from facts.dnsmasq_options import ConfigFile, Entry, absolute
 
 #: systemd.unit(5). It becomes part of commands.
 UNIT_NAME = re.compile(r"[A-Za-z0-9:_.\\@-]{1,256}")
@@ -55,10 +55,11 @@ class Answer:
         for line in output:
             kind, _, rest = line.partition(" ")
             if kind in ("missing", "unreadable", "large", "dir"):
-                path = rest
+                path = _key(rest)
                 self._add(path, cast(Literal["missing", "unreadable", "large", "dir"], kind))
             elif kind == "file":
                 mode, uid, gid, changed, identity, path = rest.split(" ", 5)
+                path = _key(path)
                 self._add(path, "file")
                 self.files[path]["identity"] = identity
                 self.owners[path] = {"mode": mode, "uid": int(uid), "gid": int(gid), "changed": int(changed)}
@@ -78,6 +79,9 @@ class Answer:
             self.files[path]["content"] = b"".join(content).decode("utf-8", "surrogateescape")
 
     def _add(self, path: str, kind: Literal["file", "dir", "missing", "unreadable", "large"]) -> None:
+        # A file with a slash behind its name is "missing", and there without it.
+        if kind == "missing" and path in self.files:
+            return
         self.files[path] = {"path": path, "kind": kind, "content": "", "entries": []}
 
     def _other(self, kind: str, rest: str) -> None:
@@ -105,3 +109,11 @@ class Answer:
             self.nonlocal_bind = rest.startswith("1")
         elif kind == "version":
             self.version = rest
+
+
+def _key(path: str) -> str:
+    """The path as `read_options` looks it up, however a configuration writes it (`conf-dir=/etc/dnsmasq.d/`).
+
+    A relative one was looked for where the script runs, which is not where dnsmasq looks: it stays, and is not found.
+    """
+    return absolute(path) if path.startswith("/") else path

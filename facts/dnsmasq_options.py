@@ -248,8 +248,11 @@ class _Reader:
 
 
 def absolute(path: str) -> str:
-    """The key of a path in `files`: a service starts in /, and doubled or trailing slashes mean nothing."""
-    return "/" + "/".join(part for part in path.split("/") if part)
+    """The key of a path in `files`: a service starts in /, and doubled or trailing slashes and `.` mean nothing.
+
+    `..` stays: behind a symbolic link only the node knows where it leads.
+    """
+    return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
 
 
 def _is_config(name: str, suffixes: Sequence[str]) -> bool:

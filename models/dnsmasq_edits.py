@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from facts.dnsmasq_options import ConfigError, ConfigFile, NeedsFile, Option, read_options
+from facts.dnsmasq_options import ConfigError, ConfigFile, NeedsFile, Option, absolute, read_options
 from facts.dnsmasq_unit import assignments
 
 MARK = "#dnsmend:"
@@ -84,8 +84,8 @@ def managed_path(argv: Sequence[str], files: Mapping[str, ConfigFile]) -> str | 
     """Where a file of our own would be read: in the first conf-dir whose rules take it. None where there is none."""
     options, _ = read_options(argv, files)
     for option in options:
-        directory = (option["value"] or "").split(",")[0].rstrip("/")
-        listed = files.get(directory) or files.get(directory + "/")
+        directory = absolute((option["value"] or "").split(",")[0])
+        listed = files.get(directory)
         if option["name"] != "conf-dir" or listed is None or listed["kind"] != "dir":
             continue
         path = f"{directory}/{MANAGED}"
@@ -110,9 +110,8 @@ def with_text(files: Mapping[str, ConfigFile], texts: Mapping[str, str]) -> dict
         changed[path] = {"path": path, "kind": "file", "content": text, "entries": []}
         if known and known["kind"] == "file" and "identity" in known:
             changed[path]["identity"] = known["identity"]
-        for listed in (directory, directory + "/"):
-            parent = changed.get(listed)
-            if parent and parent["kind"] == "dir" and all(entry["name"] != name for entry in parent["entries"]):
-                entries = [*parent["entries"], {"name": name, "kind": "file"}]
-                changed[listed] = {**parent, "entries": entries}  # type: ignore[typeddict-item]
+        parent = changed.get(directory)
+        if parent and parent["kind"] == "dir" and all(entry["name"] != name for entry in parent["entries"]):
+            entries = [*parent["entries"], {"name": name, "kind": "file"}]
+            changed[directory] = {**parent, "entries": entries}  # type: ignore[typeddict-item]
     return changed

@@ -152,7 +152,7 @@ HOSTILE: dict[str, tuple[str, Change]] = {
         replaced("cp --preserve=all /etc/dnsmasq.d/k8s.conf", "cp --preserve=all /etc/shadow"),
     ),
     "a file's number": ("files", replaced("put 1 /etc/dnsmasq.d/dnsmend.conf", "put 0 /etc/dnsmasq.d/dnsmend.conf")),
-    "another folder copied": ("files", replaced("cp -a /etc/dnsmasq.d", "cp -a /root")),
+    "another folder copied": ("files", replaced("cp -aH /etc/dnsmasq.d", "cp -aH /root")),
     "another folder covered": ("files", replaced('stage-1" /etc/dnsmasq.d', 'stage-1" /usr/sbin')),
     "a file covered": ("files", replaced('after/0" /etc/dnsmasq.d/k8s.conf', 'after/0" /etc/passwd')),
     "a command in the reason": ("files", replaced("'\"'\"'", "'; id; '", 1)),

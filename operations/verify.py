@@ -73,6 +73,11 @@ def dns_answers(
         for index, result in zip(again, repeated, strict=False):
             results[index] = result
     problems, remarks = judge(results, {address: node.asking(read, address) for address in served})
+    # pyinfra returns an empty list for an exec that failed where failed hosts end no run (--fail-percent, "continue?").
+    if len(results) != len(asking):
+        problems = [f"the node could not be asked: {len(results)} of {len(asking)} questions came back", *problems]
+    if changed and not asking:
+        problems = ["there was nothing to ask after the change"]
     if changed:
         problems = [*_not_listening(read, served), *problems]
     runs.record(
@@ -99,7 +104,7 @@ def _not_listening(read: snapshot.Snapshot, served: Sequence[str]) -> list[str]:
 
 
 def judge(results: Sequence[Result], asks: Mapping[str, Collection[str]]) -> tuple[list[str], list[str]]:
-    """What speaks against the proof, and what only has to be said. No result at all speaks against nothing.
+    """What speaks against the proof, and what only has to be said. Whether all came back is not asked here.
 
     + asks: by dnsmasq's addresses those of the pods that ask it by themselves: a NetworkPolicy may keep others from it
 

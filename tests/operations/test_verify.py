@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import pytest
 
+from facts import snapshot
+from models import node
+from operations import runs, verify
 from operations.verify import judge
-from probes.probe import HOST, Outcome, Result, Source, Try, pod, probe
+from operations.wave import Wave
+from probes.probe import HOST, Outcome, Probe, Result, Source, Try, pod, probe
+from probes.questions import Asking
 
 POD = pod("pod 172.26.2.145", 7)
 
@@ -84,3 +90,46 @@ def test_a_cluster_service_has_no_upstream_to_blame() -> None:
     results = [result(POD, "udp", False, "timeout"), result(HOST, "udp", False, "timeout")]
     problems, remarks = judge(results, {})
     assert len(problems) == 2 and remarks == []
+
+
+def proven(monkeypatch: pytest.MonkeyPatch, asking: list[Probe], results: list[Result], changed: bool = True) -> Wave:
+    """The wave of node-0 after its proof, with these questions and what came back."""
+    inventory = SimpleNamespace(get_host=lambda name: None)
+    host = SimpleNamespace(
+        name="node-0",
+        state=SimpleNamespace(is_executing=True, inventory=inventory),
+        log=print,
+        noop=print,
+        get_fact=lambda fact, **arguments: list(results),
+    )
+    monkeypatch.setattr(verify, "host", host)
+    monkeypatch.setattr(snapshot, "forget", lambda host: None)
+    monkeypatch.setattr(snapshot, "fleet", lambda hosts: {"node-0": {}})
+    monkeypatch.setattr(node, "vips", lambda fleet, vips: {"node-0": vips})
+    monkeypatch.setattr(verify, "questions", lambda *arguments: asking)
+    monkeypatch.setattr(verify, "_not_listening", lambda read, served: [])
+    monkeypatch.setattr(runs, "record", lambda *arguments, **more: None)
+    monkeypatch.setattr(runs, "confirm", lambda run: iter(["confirmed"]))
+    wave = Wave(1, 1, ("node-0",))
+    change: Any = SimpleNamespace(did_change=lambda: changed)
+    how = Asking("example.com", "kubernetes.default", 1, 2.0, 1)
+    commands = list(verify.dns_answers._inner(wave, [change], how, ["172.25.4.1"]))
+    assert ("confirmed" in commands) == (changed and not wave.failures)
+    return wave
+
+
+def test_what_is_answered_is_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = result(POD, "udp", True, "answered")
+    assert proven(monkeypatch, [answered["probe"]], [answered]).failures == {}
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_an_exec_that_failed_proves_nothing(monkeypatch: pytest.MonkeyPatch, changed: bool) -> None:
+    asking = [result(POD, "udp", True, "answered")["probe"]] * 3
+    wave = proven(monkeypatch, asking, [], changed)
+    assert wave.failures == {"node-0": "not proven: the node could not be asked: 0 of 3 questions came back"}
+
+
+def test_a_change_after_which_there_is_nothing_to_ask_is_not_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "nothing to ask" in proven(monkeypatch, [], []).failures["node-0"]
+    assert proven(monkeypatch, [], [], changed=False).failures == {}

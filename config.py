@@ -9,11 +9,12 @@ from pyinfra import config
 # pyinfra appends the working directory to sys.path: an installed package called `facts` would hide ours.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from deploys import exits
+from deploys import exits, refusals
 from facts import bounded, connecting
 from reports import messages
 
 exits.install()
+refusals.stop_if_out_of_order(sys.argv)
 
 # No node may say more than the controller can hold, or anything that a terminal obeys.
 bounded.install()

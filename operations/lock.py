@@ -1,7 +1,7 @@
 """One run at a time: every node that is going to be changed is held by this run, and the cluster where it has an API.
 
 A lock is a file in /run of the node, so that a boot ends it: what was changed and not confirmed is taken back then, and
-the run that has lost its lock changes nothing there before it has it again. It runs out after `TTL` seconds since boot
+a run that has lost its lock to another one changes nothing there any more. It runs out after `TTL` seconds since boot
 unless it is renewed, which this process does for as long as it lives.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import signal
 import sys
+import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,7 +34,7 @@ from operations.wave import Wave, refusal
 
 #: Seconds for which a lock is good unless it is renewed: what a killed controller costs.
 TTL = 180
-#: Seconds between two renewals: three of them may fail.
+#: Seconds from one round of renewals to the next, of which two may fail.
 _RENEWAL = 45
 #: Seconds that a node may take to answer.
 _TIMEOUT = 60
@@ -72,9 +73,10 @@ def script(run: str, undoing: str = "", by: str = runs.BY, ttl: int = TTL) -> st
 
 @dataclass
 class _Held:
-    """What this process holds."""
+    """What this process holds, and the names of the nodes that it is just letting go of."""
 
     hosts: dict[str, Host] = field(default_factory=dict)
+    leaving: set[str] = field(default_factory=set)
     lease: tuple[Kubectl, str] | None = None
     asked: dict[str, gevent.event.AsyncResult] = field(default_factory=dict)
     watched: bool = False
@@ -149,6 +151,7 @@ def let_go(nodes: Sequence[str], run: str = runs.RUN) -> Generator[StringCommand
     if host.name not in nodes:
         host.noop("not held")
         return
+    _held.leaving.add(host.name)
     yield StringCommand("sh", "-c", QuoteString(script(run)), "-", "release")
     _held.hosts.pop(host.name, None)
 
@@ -200,7 +203,9 @@ def _take(run: str, hosts: Sequence[Host], kubectl: Kubectl | None, namespace: s
         for name, said in answers.items():
             if said.startswith("taken over"):
                 logger.warning(f"{name}: {said}")
-    gevent.spawn(_renewing, run)
+    gevent.spawn_later(_RENEWAL, _renewing, run)
+    if kubectl:
+        gevent.spawn_later(_RENEWAL, _renewing_lease, run)
     return []
 
 
@@ -220,18 +225,32 @@ def _ask(of: Host, verb: str, run: str, undoing: str = "") -> str:
 
 def _renewing(run: str) -> None:
     while _held.hosts:
+        began = time.monotonic()
+        _renew(run)
+        gevent.sleep(max(1.0, began + _RENEWAL - time.monotonic()))
+
+
+def _renew(run: str) -> None:
+    """Side by side: one after the other, a few nodes that hang would cost all others their locks."""
+    hosts = [each for each in _held.hosts.values() if each.name not in _held.leaving]
+    for name, said in parallel.each(hosts, lambda each: _ask(each, "renew", run)).items():
+        if said.startswith("refused: ") and name in _held.hosts and name not in _held.leaving:
+            _held.hosts.pop(name)
+            logger.error(f"{name}: this run has lost its lock: {said.removeprefix('refused: ')}")
+
+
+def _renewing_lease(run: str) -> None:
+    """Apart from the nodes: neither is to wait for the other."""
+    while _held.lease:
+        kubectl, namespace = _held.lease
+        try:
+            lease.take(kubectl, namespace, run, runs.BY, TTL)
+            # Released meanwhile: it was taken anew then.
+            if not _held.lease:
+                lease.release(kubectl, namespace, run)
+        except (lease.Taken, KubectlError) as reason:
+            logger.error(f"the cluster's Lease is not renewed: {reason}")
         gevent.sleep(_RENEWAL)
-        for name, each in list(_held.hosts.items()):
-            said = _ask(each, "renew", run)
-            if said.startswith("refused: "):
-                _held.hosts.pop(name, None)
-                logger.error(f"{name}: this run has lost its lock: {said.removeprefix('refused: ')}")
-        if _held.lease:
-            kubectl, namespace = _held.lease
-            try:
-                lease.take(kubectl, namespace, run, runs.BY, TTL)
-            except (lease.Taken, KubectlError) as reason:
-                logger.error(f"the cluster's Lease is not renewed: {reason}")
 
 
 def release(run: str = runs.RUN) -> None:

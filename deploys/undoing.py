@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ from reports import plain
 
 #: For `--data run=`: the latest one that has something to take back.
 LAST = "last"
+#: How a run's id begins (`operations.runs.RUN`).
+_BEGAN = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 
 
 @dataclass(frozen=True)
@@ -88,9 +91,18 @@ def of(state: State) -> Undoing:
 
 
 def latest(steps: Mapping[str, Sequence[Step]]) -> str:
-    """The run with the latest change that is still in force on a node; "" for none."""
-    found = [(step["time"], step["run"]) for own in steps.values() for step in own if step["state"] != "undone"]
-    return max(found)[1] if found else ""
+    """The latest run that has a change which is still in force on a node; "" for none."""
+    found = [step for own in steps.values() for step in own if step["state"] != "undone"]
+    return max(found, key=lambda step: _when(step["run"], step["time"]))["run"] if found else ""
+
+
+def _when(run: str, time: int) -> tuple[str, int, str]:
+    """For sorting runs: when its controller began it, which its id tells in UTC. A node's clock may be wrong by years.
+
+    + time: of one of its changes, by the node: for runs of the same second, and ids that tell no time
+    """
+    told = _BEGAN.match(run)
+    return (told[0] if told else "", time, run)
 
 
 def order(steps: Mapping[str, Sequence[Step]], told: Sequence[Sequence[str]] = ()) -> list[list[str]]:
@@ -117,7 +129,7 @@ def listing(found: Known) -> list[str]:
             by_run.setdefault(step["run"], {}).setdefault(name, []).append(step)
     lines: list[str] = []
     times = {run: max(step["time"] for own in nodes.values() for step in own) for run, nodes in by_run.items()}
-    for run in sorted(by_run, key=lambda run: (times[run], run), reverse=True):
+    for run in sorted(by_run, key=lambda run: _when(run, times[run]), reverse=True):
         first = next(iter(by_run[run].values()))[0]
         lines.append(f"run {run}: {_age(times[run])} ago, by {plain.line(first['by'], 80) or 'somebody'}")
         for name, own in by_run[run].items():

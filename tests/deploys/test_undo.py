@@ -56,6 +56,18 @@ def test_the_latest_run_that_is_in_force() -> None:
     assert latest({"a": [step("new", state="undone")]}) == ""
 
 
+def test_a_nodes_clock_does_not_choose_the_run() -> None:
+    earlier, later, same = "20261121T230000Z-ffff", "20261122T080000Z-0000", "20261122T080000Z-1111"
+    steps = {"a": [step(earlier, time=4_000_000_000)], "b": [step(later, time=9)]}
+    assert latest(steps) == later
+    told = [line.split(":")[0] for line in listing(Known(steps, {})) if line.startswith("run ")]
+    assert told == [f"run {later}", f"run {earlier}"]
+    # Of two in one second the node knows better, and of ids that somebody has made up.
+    assert latest({"a": [step(later, time=9), step(same, time=5)]}) == later
+    assert latest({"a": [step("zz", time=9), step("r", time=10), step(earlier, time=1)]}) == earlier
+    assert latest({"a": [step("zz", time=9), step("r", time=10)]}) == "r"
+
+
 def test_the_list_of_runs() -> None:
     now = int(time.time())
     steps = {

@@ -15,6 +15,7 @@ from operations.wave import Wave
 from probes.count import asked, lost, summary, unknown
 from probes.denied import denied
 from probes.dns import Answers
+from probes.fleet import side_by_side
 from probes.probe import Result
 from probes.questions import Asking, own_name, questions
 
@@ -64,12 +65,15 @@ def dns_answers(
         yield FunctionCommand(_report, [wave.failures[host.name]], {})
         return
     asking = questions(read, served, services, how)
-    results: list[Result] = host.get_fact(Answers, probes=asking, rate=how.rate) if asking else []
+    # All nodes of the wave ask in this very moment.
+    together = min(len(wave.nodes), host.state.config.PARALLEL)
+    rate = side_by_side(asking, how.rate, together, own=served)
+    results: list[Result] = host.get_fact(Answers, probes=asking, rate=rate) if asking else []
     # A busy node may lose a try or two to its own load: such a probe is asked once more, and must then lose none.
     again = [index for index, result in enumerate(results) if 0 < lost(result) + unknown(result) <= how.tries // 10]
     if again:
         host.log(f"asked again: {', '.join(f'{asked(results[i])}: {summary(results[i])}' for i in again)}")
-        repeated = host.get_fact(Answers, probes=[asking[index] for index in again], rate=how.rate)
+        repeated = host.get_fact(Answers, probes=[asking[index] for index in again], rate=rate)
         for index, result in zip(again, repeated, strict=False):
             results[index] = result
     problems, remarks = judge(results, {address: node.asking(read, address) for address in served})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from math import ceil
 from typing import cast
 
 import gevent
@@ -19,6 +20,8 @@ from probes.probe import Probe, Result, shared
 
 #: Seconds that one node's probes may take altogether, over SSH.
 TIMEOUT = 180
+#: Seconds over which one node's questions are spread at most, for the sake of a server that nodes share.
+_SPREAD = 60
 
 
 def answers(questions: Mapping[Host, Sequence[Probe]], rate: int = RATE) -> dict[str, list[Result]]:
@@ -50,6 +53,23 @@ def delays(questions: Sequence[Sequence[Probe]], rate: int) -> list[float]:
         found.append(max((asked[address] for address in mine), default=0) / rate)
         asked.update(mine)
     return found
+
+
+def side_by_side(probes: Sequence[Probe], rate: int, nodes: int, own: Collection[str] = ()) -> int:
+    """Questions per second for each of so many nodes that ask the same at once, so that a server gets `rate` of them.
+
+    + own: addresses that are each node's own, whatever they look like
+
+    Never so few that they take longer than a minute: what is being proven waits for them, with its timer running.
+    """
+    asked: Counter[str] = Counter()
+    for probe in probes:
+        if shared(probe["destination"]) and probe["destination"] not in own:
+            asked[probe["destination"]] += probe["tries"]
+    if not asked:
+        return rate
+    every = sum(probe["tries"] for probe in probes)
+    return min(rate, max(rate * every // (nodes * max(asked.values())), ceil(every / _SPREAD)))
 
 
 def _ask(host: Host, probes: Sequence[Probe], rate: int) -> list[Result]:

@@ -97,7 +97,7 @@ def proven(monkeypatch: pytest.MonkeyPatch, asking: list[Probe], results: list[R
     inventory = SimpleNamespace(get_host=lambda name: None)
     host = SimpleNamespace(
         name="node-0",
-        state=SimpleNamespace(is_executing=True, inventory=inventory),
+        state=SimpleNamespace(is_executing=True, inventory=inventory, config=SimpleNamespace(PARALLEL=200)),
         log=print,
         noop=print,
         get_fact=lambda fact, **arguments: list(results),

@@ -49,16 +49,15 @@ def fix(shards: Shards, dry: bool = False) -> bool:
     if not any(changes.values()):
         terminal.progress("no node needs a change")
         return True
-    # Once, at the end of all: each worker would do it for its own part.
+    # CoreDNS starts afresh once, at the end of all: each worker would see to it for its own part.
     last = next(wave for wave in reversed(waves) if any(changes[name] for name in wave.nodes))
     for wave in waves:
         order = packed({"wave": wave.number, "waves": wave.total, "fleet": fleet})
-        for part in shards.parts:
-            nodes = [name for name in part if name in wave.nodes and changes[name]]
-            if not nodes:
-                continue
+        parts = [[name for name in part if name in wave.nodes and changes[name]] for part in shards.parts]
+        todo = [nodes for nodes in parts if nodes]
+        for nodes in todo:
             terminal.progress(f"{wave}: {', '.join(nodes)}")
-            data = [] if wave is last else ["coredns_rollout=false"]
+            data = [] if wave is last and nodes is todo[-1] else ["coredns_rollout=false"]
             answer = _ask(shards, nodes, data, order, runs.RUN, dry)
             terminal.quoted(answer["log"])
             if answer["code"]:

@@ -66,7 +66,7 @@ def dns_answers(
         return
     asking = questions(read, served, services, how)
     # All nodes of the wave ask in this very moment.
-    together = min(len(wave.nodes), host.state.config.PARALLEL)
+    together = max(1, min(len(wave.nodes), host.state.config.PARALLEL))
     rate = side_by_side(asking, how.rate, together, own=served)
     results: list[Result] = host.get_fact(Answers, probes=asking, rate=rate) if asking else []
     # A busy node may lose a try or two to its own load: such a probe is asked once more, and must then lose none.

@@ -40,7 +40,7 @@ def said(tmp_path: Path, state: str) -> str:
 def test_a_unit_that_systemd_does_not_take_ends_the_step_before_any_change(tmp_path: Path, state: str) -> None:
     assert said(tmp_path, state) == (
         "dnsmend: systemd does not take the unit that would undo the change at the next boot "
-        f"({state or 'no answer'}; it has to be systemd 244 or newer); nothing was changed\n"
+        f"({state or 'no answer'}; it needs systemd 244); nothing was changed\n"
     )
 
 

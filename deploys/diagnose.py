@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pyinfra import host, inventory, state
 
-from deploys import bundle, cases, replay, telling
+from deploys import bundle, cases, evidence, replay, telling
 from deploys import policy as policies
 from deploys.exits import Exit
 from deploys.look import look, look_back
@@ -27,15 +27,18 @@ hosts = snapshot.active(inventory)
 # pyinfra runs this file once per host: the first one speaks for the fleet.
 if host.name == hosts[0].name:
     policy = policies.of(host)
-    asked = host.data.dict()
     reports, before = telling.wanted(host), telling.earlier(host)
-    if asked.get("bundle"):
-        bundle.check(asked["bundle"])
+    kept, replayed = telling.folder(host, "bundle"), telling.folder(host, "replay")
+    pseudonyms = policies.switch(host, "pseudonyms")
+    if kept:
+        bundle.check(kept)
 
-    if asked.get("replay"):
-        seen = bundle.load(asked["replay"])
-        diagnosis = replay.judged(seen, asked["replay"])
+    if replayed:
+        seen = bundle.load(replayed)
+        diagnosis = replay.judged(seen, replayed)
     else:
+        if policy.capture:
+            evidence.check(policy.capture)
         missing = [other.name for other in inventory if state.is_host_in_limit(other) and other not in hosts]
         seen = look(hosts, missing, policy)
         diagnosis = cases.judged(seen)
@@ -46,8 +49,11 @@ if host.name == hosts[0].name:
     if before:
         diagnosis["before"] = before
     terminal.summary(diagnosis)
-    if asked.get("bundle"):
-        packets = sorted(Path(policy.capture).glob("*.pcap")) if policy.capture else []
-        bundle.save(asked["bundle"], seen, pseudonyms=bool(asked.get("pseudonyms")), captures=packets)
-    telling.write(diagnosis, reports)
+    try:
+        telling.write(diagnosis, reports)
+    finally:
+        # One that fails does not take the other with it.
+        if kept:
+            packets = sorted(Path(policy.capture).glob("*.pcap")) if policy.capture else []
+            bundle.save(kept, seen, pseudonyms=pseudonyms, captures=packets)
     sys.exit(Exit.WELL if cases.well(diagnosis) else Exit.NOT_WELL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TypedDict, cast
 
+from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.facts import get_fact
 from pyinfra.api.host import Host
 
@@ -101,6 +103,20 @@ def _history(host: Host) -> History | None:
     return history
 
 
+def check(directory: str) -> None:
+    """Make the folder for captures. Raises PyinfraError where none could be kept: before an hour is spent on asking."""
+    try:
+        _make(Path(directory))
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise PyinfraError(f"capture={directory}: cannot be written: {error.strerror or error}") from error
+
+
+def _make(directory: Path) -> None:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
 def captures(
     hosts: Sequence[Host], fleet: Mapping[str, Snapshot | None], hops: Sequence[Hop], how: Asking, directory: Path
 ) -> Captures:
@@ -109,10 +125,14 @@ def captures(
     + hops: all that is known of the queries' way: where packets may go to is taken from those that do not lose, too
     + directory: the pcap files are kept there, readable for their owner only
 
-    One exec per node, all at once. Raises OSError where the files cannot be written.
+    One exec per node, all at once.
     """
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     found: Captures = {"journeys": [], "notes": []}
+    try:
+        _make(directory)
+    except OSError as error:
+        found["notes"].append(f"nothing was captured: {directory}: {error.strerror or error}")
+        return found
     losing = {hop["node"] for hop in hops if hop["state"] == "loses"}
     asking = sorted((host for host in hosts if fleet.get(host.name)), key=lambda host: host.name not in losing)
     if len(asking) > NODES:
@@ -150,7 +170,11 @@ def _capture(
     elif answered["missing"]:
         notes.append(f"{host.name}: nothing was captured: tool missing: {answered['missing']}")
     else:
-        files = _keep(host.name, answered, directory)
+        files: dict[int, str] = {}
+        try:
+            _keep(host.name, answered, directory, files)
+        except OSError as error:
+            notes.append(f"{host.name}: packets were not kept: {directory}: {error.strerror or error}")
         found = journeys(host.name, answered, own_addresses(snapshot), files, of_hop)
         return {"journeys": found, "notes": notes}
     return {"journeys": [], "notes": notes}
@@ -236,10 +260,9 @@ def _ask(host: Host, at: Sequence[Point], probes: Sequence[Probe], ports: Sequen
     return answered
 
 
-def _keep(name: str, answered: Answered, directory: Path) -> dict[int, str]:
-    """Write the captures; the files by the number of their point."""
+def _keep(name: str, answered: Answered, directory: Path, files: dict[int, str]) -> None:
+    """Write the captures. Raises OSError; `files` then has those before it, by the number of their point."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    files: dict[int, str] = {}
     for number, capture in enumerate(answered["captures"]):
         if not capture["pcap"]:
             continue
@@ -250,4 +273,3 @@ def _keep(name: str, answered: Answered, directory: Path) -> dict[int, str]:
         path.touch(mode=0o600)
         path.write_bytes(capture["pcap"])
         files[number] = str(path)
-    return files

@@ -37,6 +37,17 @@ def earlier(host: Host) -> list[Hop]:
     return hops
 
 
+def folder(host: Host, key: str) -> str:
+    """The folder that `--data KEY=DIR` names, "" without it. Raises PyinfraError for what is no path."""
+    path = host.data.get(key)
+    if path is None:
+        return ""
+    # pyinfra reads the value as JSON where it is any: a folder's name of digits is a number then.
+    if not isinstance(path, str) or not path:
+        raise PyinfraError(f"--data {key}={path}: must be the path of a folder, with ./ before a name of digits")
+    return path
+
+
 def write(diagnosis: Diagnosis, paths: Mapping[str, str]) -> None:
     """Write each of them. Raises PyinfraError, in one sentence that names the file."""
     try:

@@ -33,7 +33,9 @@ if host.name == hosts[0].name:
     if kept:
         bundle.check(kept)
 
+    packets: list[str] = []
     if replayed:
+        # The files that it names are not taken over: somebody else may have chosen their paths.
         seen = bundle.load(replayed)
         diagnosis = replay.judged(seen, replayed)
     else:
@@ -45,6 +47,8 @@ if host.name == hosts[0].name:
         if policy.capture or not cases.well(diagnosis):
             look_back(hosts, seen, policy)
             diagnosis = cases.judged(seen)
+        if policy.capture:
+            packets = seen.evidence["captures"]["files"]
 
     if before:
         diagnosis["before"] = before
@@ -54,6 +58,5 @@ if host.name == hosts[0].name:
     finally:
         # One that fails does not take the other with it.
         if kept:
-            packets = sorted(Path(policy.capture).glob("*.pcap")) if policy.capture else []
-            bundle.save(kept, seen, pseudonyms=pseudonyms, captures=packets)
+            bundle.save(kept, seen, pseudonyms=pseudonyms, captures=[Path(name) for name in packets])
     sys.exit(Exit.WELL if cases.well(diagnosis) else Exit.NOT_WELL)

@@ -49,10 +49,11 @@ class Logs(TypedDict):
 
 
 class Captures(TypedDict):
-    """How far each question came, and what could not be captured, in sentences."""
+    """How far each question came, what could not be captured, in sentences, and the files that were written."""
 
     journeys: list[Journey]
     notes: list[str]
+    files: list[str]
 
 
 def histories(hosts: Sequence[Host]) -> dict[str, History | None]:
@@ -127,7 +128,7 @@ def captures(
 
     One exec per node, all at once.
     """
-    found: Captures = {"journeys": [], "notes": []}
+    found: Captures = {"journeys": [], "notes": [], "files": []}
     try:
         _make(directory)
     except OSError as error:
@@ -141,6 +142,7 @@ def captures(
     for said in each(asking, lambda host: _capture(host, fleet, hops, how, directory)).values():
         found["journeys"] += said["journeys"]
         found["notes"] += said["notes"]
+        found["files"] += said["files"]
     return found
 
 
@@ -163,7 +165,7 @@ def _capture(
     beyond = _beyond(host.name, probes, fleet, hops)
     at = points(snapshot, probes, [address for address, _ in beyond if not ip_address(address).is_loopback])
     if not probes or not at:
-        return {"journeys": [], "notes": notes}
+        return {"journeys": [], "notes": notes, "files": []}
     answered = _ask(host, at, probes, [port for _, port in beyond], how.rate)
     if answered is None:
         notes.append(f"{host.name}: nothing was captured: the node did not answer")
@@ -176,8 +178,8 @@ def _capture(
         except OSError as error:
             notes.append(f"{host.name}: packets were not kept: {directory}: {error.strerror or error}")
         found = journeys(host.name, answered, own_addresses(snapshot), files, of_hop)
-        return {"journeys": found, "notes": notes}
-    return {"journeys": [], "notes": notes}
+        return {"journeys": found, "notes": notes, "files": list(files.values())}
+    return {"journeys": [], "notes": notes, "files": []}
 
 
 def _chosen(name: str, hops: Sequence[Hop]) -> list[Hop]:

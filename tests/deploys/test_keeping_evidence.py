@@ -66,6 +66,13 @@ def test_packets_that_cannot_be_written_are_a_note(
     assert found["notes"] == [f"node-0: packets were not kept: {tmp_path}: No space left on device"]
 
 
+def test_the_files_of_this_run_are_told_apart_from_older_ones(tmp_path: Path, asked: None) -> None:
+    (tmp_path / "older.pcap").write_bytes(b"")
+    found = evidence.captures([HOST], fleet(), [LOSES], HOW, tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "older.pcap", *map(Path, found["files"])])
+    assert [Path(name).name.partition("_")[2] for name in found["files"]] == ["node-0_eth0.pcap"]
+
+
 @pytest.fixture
 def replayed(tmp_path: Path) -> tuple[str, ...]:
     """What replays a bundle, without a node."""
@@ -81,6 +88,16 @@ def test_a_folder_whose_name_is_a_number_is_refused_in_one_sentence(
     assert done.returncode == 1
     assert "must be" in done.stderr and "the path of a folder" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_older_capture_is_not_put_into_a_bundle(replayed: tuple[str, ...], pyinfra: Run, tmp_path: Path) -> None:
+    (tmp_path / "packets").mkdir()
+    (tmp_path / "packets/older.pcap").write_bytes(b"")
+    kept = ("--data", f"bundle={tmp_path / 'again'}", "--data", f"capture={tmp_path / 'packets'}")
+    done = pyinfra(*replayed, *kept)
+    assert done.returncode == 1, done.stderr
+    assert (tmp_path / "again/manifest.json").exists()
+    assert not (tmp_path / "again/captures").exists()
 
 
 def test_a_bundle_that_fails_at_the_end_does_not_take_the_reports(

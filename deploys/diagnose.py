@@ -27,7 +27,7 @@ hosts = snapshot.active(inventory)
 # pyinfra runs this file once per host: the first one speaks for the fleet.
 if host.name == hosts[0].name:
     policy = policies.of(host)
-    reports, before = telling.wanted(host), telling.earlier(host)
+    reports, before = telling.wanted(host), telling.earlier(host.data.get("before"))
     kept, replayed = telling.folder(host, "bundle"), telling.folder(host, "replay")
     pseudonyms = policies.switch(host, "pseudonyms")
     if kept:

@@ -44,6 +44,11 @@ PATIENCE = 600
 _LAST_WORDS = 400
 #: The same where it changes something.
 _ALL_WORDS = 100_000
+#: What of deploys/diagnose.py is not done here, and what does it.
+_ELSEWHERE = {
+    "replay": "no node is needed for it: pyinfra -y @local deploys/diagnose.py --data replay=DIR",
+    "capture": "pyinfra -y inventory deploys/diagnose.py --limit NODE --data capture=DIR",
+}
 
 Step = Literal["read", "ask", "history", "plan"]
 
@@ -155,8 +160,8 @@ def _heard(request: Request, future: Future[Answer], patience: float) -> Answer:
         return {"nodes": request["nodes"], "said": None, "log": log[-_LAST_WORDS:], "code": 1}
 
 
-def look(shards: Shards) -> Recorded | None:
-    """All that is judged, put together; None where not one node was read."""
+def look(shards: Shards) -> Recorded:
+    """All that is judged, put together. Raises ValueError where not one node was read."""
     from deploys.bundle import Recorded
     from deploys.look import now, troubles
     from reports import terminal
@@ -178,7 +183,7 @@ def look(shards: Shards) -> Recorded | None:
         unseen += _silence(answer, "read")
     fleet = {name: fleet.get(name) for name in names}
     if not any(fleet.values()):
-        return None
+        raise ValueError("not one node was read" + "".join(f"\n    {why}" for why in unseen))
 
     terminal.progress("asking from pods and nodes, hop by hop, and reading the counters again")
     parts = []
@@ -281,13 +286,12 @@ def workers(scheduler: str, count: int) -> Iterator[Client]:
 
 def main(arguments: Sequence[str]) -> Exit:
     """Diagnose, and write the reports that are asked for."""
-    from deploys import bundle, cases
+    from deploys import bundle, cases, telling
     from reports import terminal, write
 
     options = _options(arguments)
-    own = dict(each.split("=", 1) for each in options.data if each.split("=", 1)[0] in (*write.FORMATS, "bundle"))
-    others = [each for each in options.data if each.split("=", 1)[0] not in own]
-    paths = write.wanted(own)
+    own, others = _own(options.data)
+    paths, before = write.wanted(own), telling.earlier(own.get("before"))
     if "bundle" in own:
         bundle.check(own["bundle"])
     names = [name for name in names_of(options.inventory, others) if name not in options.exclude]
@@ -305,17 +309,34 @@ def main(arguments: Sequence[str]) -> Exit:
             if options.dry:
                 return Exit.WELL if fixed else Exit.NOT_WELL
         seen = look(shards)
-        if seen is None:
-            raise ValueError("not one node was read")
         diagnosis = cases.judged(seen)
         if not cases.well(diagnosis):
             look_back(shards, seen)
             diagnosis = cases.judged(seen)
+    if before:
+        diagnosis["before"] = before
     terminal.summary(diagnosis)
-    if "bundle" in own:
-        bundle.save(own["bundle"], seen)
-    write.write(diagnosis, paths)
+    try:
+        write.write(diagnosis, paths)
+    finally:
+        # One that fails does not take the other with it.
+        if "bundle" in own:
+            bundle.save(own["bundle"], seen, pseudonyms=own.get("pseudonyms") == "true")
     return Exit.WELL if fixed and cases.well(diagnosis) else Exit.NOT_WELL
+
+
+def _own(data: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """What of --data is for this process, by key, and what for the workers. Raises ValueError for what is for none."""
+    from reports import write
+
+    given = dict(each.split("=", 1) for each in data if "=" in each)
+    for key, instead in _ELSEWHERE.items():
+        if key in given:
+            raise ValueError(f"--data {key}: not over shards: {instead}")
+    own = {key: value for key, value in given.items() if key in (*write.FORMATS, "bundle", "before", "pseudonyms")}
+    if own.get("pseudonyms", "false") not in ("true", "false"):
+        raise ValueError(f"--data pseudonyms={own['pseudonyms']}: must be true or false")
+    return own, [each for each in data if each.split("=", 1)[0] not in own]
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host
@@ -21,9 +22,8 @@ def wanted(host: Host, formats: Sequence[str] = reports.FORMATS) -> dict[str, st
         raise PyinfraError(str(error)) from error
 
 
-def earlier(host: Host) -> list[Hop]:
-    """The hops of the report that `--data before=FILE` names, none without it. Raises PyinfraError for what is none."""
-    path = host.data.get("before")
+def earlier(path: Any) -> list[Hop]:
+    """The hops of the report that `--data before=FILE` names, none for None. Raises PyinfraError for what is none."""
     if path is None:
         return []
     try:

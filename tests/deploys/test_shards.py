@@ -9,18 +9,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from distributed import Client, LocalCluster
+from pyinfra.api.exceptions import PyinfraError
 
 from bench.simulated.running import INVENTORY, running
 from deploys import shards
 from deploys.exits import Exit
 from deploys.shards import Answer, Request, Shards, split
 from lab.api import Lab
+from reports import json_report
 from tests.conftest import ROOT, Run
+from tests.reports import diagnoses
+from tests.reports.test_bundle import recorded
 
 
 def test_parts_are_alike_and_in_order() -> None:
@@ -29,6 +35,42 @@ def test_parts_are_alike_and_in_order() -> None:
     assert [name for part in split(names, 3) for name in part] == names
     assert split(names[:2], 5) == [["node-0"], ["node-1"]]
     assert split(names, 0) == [names]
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ("replay=saved", "--data replay: not over shards: no node is needed"),
+        ("capture=packets", "--data capture: not over shards: pyinfra -y inventory deploys/diagnose.py"),
+        ("pseudonyms=yes", "--data pseudonyms=yes: must be true or false"),
+        ("before=/nonexistent", "--data before=/nonexistent: No such file or directory"),
+    ],
+)
+def test_an_option_that_is_not_done_over_shards_is_refused(data: str, sentence: str) -> None:
+    with pytest.raises((ValueError, PyinfraError), match=f"^{sentence}"):
+        shards.main(["inventory", "--data", data])
+
+
+def test_a_bundle_of_shards_has_pseudonyms_and_the_report_an_earlier_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(shards, "names_of", lambda *_: ["node-0"])
+    monkeypatch.setattr(shards, "workers", lambda *_: nullcontext(SimpleNamespace(scheduler_info=_one_worker)))
+    seen = recorded({"node-0": None}, hops=[], counters={}, endpoints={}, unseen=[])
+    monkeypatch.setattr(shards, "look", lambda _: seen)
+    monkeypatch.setattr(shards, "look_back", lambda *_: None)
+    earlier = diagnoses.healthy()
+    (tmp_path / "before.json").write_text(json_report.render(earlier))
+    given = [f"bundle={tmp_path / 'kept'}", "pseudonyms=true", f"json={tmp_path / 'now.json'}"]
+    given.append(f"before={tmp_path / 'before.json'}")
+    assert shards.main(["inventory", *(f"--data={each}" for each in given)]) == Exit.NOT_WELL
+    kept = [path.read_text() for path in (tmp_path / "kept").iterdir()]
+    assert not any("node-0" in text for text in kept) and any("host-1" in text for text in kept)
+    assert json.loads((tmp_path / "now.json").read_text())["before"] == earlier["hops"]
+
+
+def _one_worker(**_: int) -> dict[str, Any]:
+    return {"workers": {"tcp://127.0.0.1:1": {}}}
 
 
 @pytest.fixture
@@ -75,7 +117,6 @@ def test_nodes_whose_worker_has_said_nothing_are_named(
     with running(tmp_path, 6) as fleet:
         monkeypatch.setenv("DNSMEND_FLEET", fleet.environment["DNSMEND_FLEET"])
         seen = shards.look(Shards(client, str(INVENTORY), [], split([f"node-{n}" for n in range(6)], 2)))
-    assert seen is not None
     assert {name for name, why in seen.nodes.items() if why} == {"node-0", "node-1", "node-2"}
     assert seen.evidence["unseen"][0].startswith(
         "node-0, node-1, node-2: not read by their shard's worker: OSError: lost"

@@ -24,6 +24,7 @@ from operations.cluster_files import Object, Spread
 from operations.guard_files import Boot
 from probes.hops import Walking
 from probes.questions import Asking
+from reports.write import FORMATS
 
 
 class PolicyError(PyinfraError):
@@ -85,6 +86,9 @@ class Policy:
         return self.cluster_cordon or self.cluster_drain
 
 
+#: What the deploys take beside the policy, by `--data` alone.
+OPTIONS = (*FORMATS, "before", "bundle", "enforce", "pseudonyms", "remove", "replay", "run", "shard")
+
 #: pyinfra puts them into the command that it sends.
 _PASSWORDS = ("_sudo_password", "_su_password")
 
@@ -94,9 +98,7 @@ def of(host: Host) -> Policy:
     """The host's policy, checked once. Raises PolicyError for a missing, misspelt or impossible value."""
     data: dict[str, Any] = host.data.dict()
     known = [field.name for field in fields(Policy)]
-    for key in data:
-        if key not in known and (near := _meant(key)):
-            raise PolicyError(f"{_place(host, key)}: there is no such key; did you mean {near}?")
+    _check_words(host)
     for key in _PASSWORDS:
         if data.get(key):
             raise PolicyError(
@@ -119,11 +121,21 @@ def of_values(values: Mapping[str, Any]) -> Policy:
     return Policy(**given)
 
 
+def _check_words(host: Host) -> None:
+    typed = host.inventory.get_override_data()
+    for key in host.data.dict():
+        if near := _meant(key, key in typed):
+            raise PolicyError(f"{_place(host, key)}: there is no such key; did you mean {near}?")
+
+
 @cache
-def _meant(key: str) -> str:
-    """The key of the policy that this one was meant to be, "" for none: pyinfra and inventories have their own."""
-    known = [field.name for field in fields(Policy)]
-    return next(iter(difflib.get_close_matches(key, known, n=1, cutoff=0.85)), "")
+def _meant(key: str, typed: bool) -> str:
+    """The word that this one was meant to be, "" for none: pyinfra and inventories have their own.
+
+    + typed: whether it came with `--data`: only there it can be an option
+    """
+    known = [*(field.name for field in fields(Policy)), *(OPTIONS if typed else ())]
+    return "" if key in known else next(iter(difflib.get_close_matches(key, known, n=1, cutoff=0.85)), "")
 
 
 class DnsmasqArguments(TypedDict):
@@ -204,7 +216,9 @@ def walking(policy: Policy) -> Walking:
 
 
 def switch(host: Host, key: str) -> bool:
-    """Whether `--data KEY=true` was given. Raises PolicyError for anything but true or false."""
+    """Whether `--data KEY=true` was given. Raises PolicyError for anything but true or false, and for misspelt keys."""
+    # A misspelt one is not there, and would be false.
+    _check_words(host)
     value = host.data.get(key, False)
     if not isinstance(value, bool):
         raise PolicyError(f"--data {key}={value!r}: must be true or false")

@@ -76,7 +76,8 @@ class Verdict(TypedDict):
     + culprits: nodes to repair; affected: nodes and pods whose queries suffer; consequence: what they see
     + explained: check ids and nodes of the findings that are consequences: "IPVS-001 node-0"
     + certainty: "certain" where the evidence shows the very rule or line, "likely" where it only fits
-    + operation: what fixes it, "" where nothing of ours does; fix: the command to type, or advice in one sentence
+    + operation: what fixes it, "" where nothing of ours does; fix: the command to type, what else is to
+      be said behind a "#", or advice in one sentence
     """
 
     check: str

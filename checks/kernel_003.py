@@ -16,7 +16,7 @@ TITLE = "The neighbour table has room"
 OPERATION = "server.sysctl"
 
 #: Shares of gc_thresh3: nearly full; and, with overflows since boot, full again and again.
-_NEAR, _FULL = 0.9, 0.8
+_NEAR, FULL = 0.9, 0.8
 
 
 def check(case: Case) -> list[Finding]:
@@ -38,12 +38,12 @@ def check(case: Case) -> list[Finding]:
         return [case.finding(ID, TITLE, Status.SKIP, sentence)]
     worst = max(tables, key=_share)
     level = f"{worst['entries']} of {worst['limit']} entries for IPv{worst['family']}"
-    if recent and _share(worst) >= _FULL:
+    if recent and _share(worst) >= FULL:
         return [case.finding(ID, TITLE, Status.FAIL, f"{recent}: {level}", evidence, OPERATION)]
     if recent:
         # It was given room since, or it is full now and then only.
         return [case.finding(ID, TITLE, Status.WARN, f"{recent}; now it has room: {level}", evidence, OPERATION)]
-    if worst["overflows"] and _share(worst) >= _FULL:
+    if worst["overflows"] and _share(worst) >= FULL:
         sentence = f"the neighbour table overflows: {level}, {worst['overflows']} entries refused since boot"
         return [case.finding(ID, TITLE, Status.FAIL, sentence, evidence, OPERATION)]
     if _share(worst) >= _NEAR:

@@ -39,7 +39,7 @@ def verdicts(findings: Sequence[Finding], hops: Sequence[Hop], fleet: Mapping[st
             continue
         claimed |= set(here)
         hit = list(dict.fromkeys([*(direct or here), *here, *(key for one in here for key in after.get(one, ()))]))
-        found.append((hit, _explained(incident, hit, losing, findings, hops)))
+        found.append((hit, _explained(incident, hit, losing, findings, hops, fleet)))
     symptoms = [one for one in known if one.symptom]
     for together in _together([losing[key] for key in after if key not in claimed], hops):
         hit = list(dict.fromkeys(key for hop in together for key in (hop["id"], *after.get(hop["id"], ()))))
@@ -49,7 +49,7 @@ def verdicts(findings: Sequence[Finding], hops: Sequence[Hop], fleet: Mapping[st
     # Where the hops were asked as well, they have the last word: a stray question is no incident.
     asked = [hop for hop in hops if hop["state"] != "unknown"]
     unasked = [one for one in symptoms if one.fails and not any(_spoils(one, hop) for hop in asked)]
-    found += [([], _explained(one, [], losing, findings, hops)) for one in unasked]
+    found += [([], _explained(one, [], losing, findings, hops, fleet)) for one in unasked]
     return [verdict for hit, verdict in sorted(found, key=lambda pair: -_lost(pair[0], losing))]
 
 
@@ -82,6 +82,7 @@ def _explained(
     losing: Mapping[str, Hop],
     findings: Sequence[Finding],
     hops: Sequence[Hop],
+    fleet: Mapping[str, Snapshot | None],
 ) -> Verdict:
     root = incident.roots[0]
     hop = losing[hit[0]] if hit else None
@@ -103,7 +104,7 @@ def _explained(
         "ruled_out": wording.ruled_out(incident.nodes, hop, findings, hops),
         "certainty": "certain" if incident.certain or not (hop or incident.symptom) else "likely",
         "operation": root["operation"],
-        "fix": remedies.fix(root["check"], root["operation"], incident.nodes),
+        "fix": remedies.fix(root["check"], root["operation"], incident.nodes, fleet),
     }
 
 

@@ -43,6 +43,7 @@ def show(diagnosis: Diagnosis, console: Console | None = None) -> None:
         console.print(table)
         console.print(Text(f"  {len(found) - len(shown)} checks do not apply", style="dim"))
         if node in refused and refused[node]["fix"]:
-            console.print(Text(f"  brings it to the policy: {plain.line(refused[node]['fix'])}"))
+            fix = plain.command(refused[node]["fix"])
+            console.print(Text(f"  brings it to the policy: {fix}"), soft_wrap=True)
     for sentence in diagnosis["unseen"]:
         console.print(Text.assemble(("not compared: ", "magenta"), plain.line(sentence)))

@@ -39,7 +39,7 @@ def render(diagnosis: Diagnosis) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters |= {"plain": plain.line, "several": plain.several, "evidence": plain.evidence}
+    env.filters |= {"plain": plain.line, "command": plain.command, "several": plain.several, "evidence": plain.evidence}
     nodes = _drawn(diagnosis)
     return env.get_template("report.html.j2").render(
         diagnosis=diagnosis,

@@ -73,7 +73,7 @@ def _verdict(diagnosis: Diagnosis, number: int, verdict: Verdict) -> list[str]:
     if verdict["ruled_out"]:
         rows = [[_text(out["check"] or "here"), _text(out["sentence"])] for out in verdict["ruled_out"][:_MOST]]
         parts += ["### Ruled out", _table(["not", "because"], rows)]
-    advice = plain.line(verdict["fix"], 2000)
+    advice = plain.command(verdict["fix"])
     parts += ["### What to do", _block([advice]) if advice else "Nothing of ours repairs this."]
     return parts
 

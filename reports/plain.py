@@ -23,6 +23,11 @@ def line(text: str, most: int = LINE) -> str:
     return shown if len(text) <= most else f"{shown[:most]}... ({len(text) - most} more characters)"
 
 
+def command(text: str) -> str:
+    """One line, whole however long it is: it is there to be copied, and cut it would be another command."""
+    return line(text, len(text))
+
+
 def lines(text: str, most: int = LINES) -> list[str]:
     """Text of several lines; indentation stays."""
     cut = text.splitlines()

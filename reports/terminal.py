@@ -162,7 +162,7 @@ def _verdict(console: Console, diagnosis: Diagnosis, verdict: Verdict) -> None:
         _say(console, Text.assemble((about, "dim"), plain.line(out["sentence"])), 2)
     _say(console, Text.assemble(("certainty: ", "dim"), plain.line(verdict["certainty"])), 2)
     # In one line, however long: it is there to be copied.
-    fix = plain.line(verdict["fix"]) or "none of ours"
+    fix = plain.command(verdict["fix"]) or "none of ours"
     console.print(Text.assemble(("  fix: ", "dim"), (fix, "bold")), soft_wrap=True)
 
 

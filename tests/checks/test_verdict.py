@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import shlex
+import subprocess
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import pytest
+from pyinfra.operations import server
 
 from checks import remedies
 from checks.catalogue import MODULES
 from checks.diagnosis import Hop, Loss, Stage, Verdict
 from checks.finding import Finding, Status
 from checks.verdict import verdicts
+from facts.neighbours import Neighbours
 from facts.snapshot import Snapshot
 from models.loss import interval
 
@@ -24,6 +30,10 @@ CLUSTER_NAME = "kubernetes.default.svc.cluster.local"
 OUTSIDE = "google.com"
 UPSTREAM = "192.18.0.2"
 LINE = "which is excluded by except-interface=cilium_* (/etc/dnsmasq.d/k8s.conf:14)."
+
+ROOT = Path(__file__).resolve().parents[2]
+#: Words of a command beside the deploy; DIR is for the reader.
+KNOWN = ("pyinfra", "-y", "inventory", "--data", "capture=DIR")
 
 Fleet = dict[str, Snapshot | None]
 Lost = dict[tuple[str, str], int]
@@ -286,8 +296,52 @@ def test_a_latent_risk_is_no_verdict_until_something_is_lost_that_nothing_else_e
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.ID)
-def test_every_cause_has_a_command_or_an_advice(module: Any) -> None:
+def test_every_cause_has_a_command_or_an_advice_that_can_be_copied(module: Any) -> None:
     operation = getattr(module, "OPERATION", "")
-    assert remedies.fix(module.ID, operation, ["node-0", "node-1"])
-    said = remedies.fix("KERNEL-003", "server.sysctl", ["node-0", "node-1"])
-    assert said.startswith("pyinfra inventory --limit node-0 --limit node-1 -y server.sysctl key=")
+    said = remedies.fix(module.ID, operation, ["node-0", "it's; node-1"], {})
+    assert said
+    done = subprocess.run(["bash", "-n", "-c", said], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, ""), said
+    for command in commands(said):
+        if command[7:] and command[7].startswith("server."):
+            assert command[2:7] == ["--limit", "node-0", "--limit", "it's; node-1", "-y"]
+            name, *given = command[7:]
+            wanted = inspect.signature(inspect.unwrap(getattr(server, name.removeprefix("server."))))
+            wanted.bind(**dict(word.split("=") for word in given))
+        elif command[0] == "pyinfra":
+            (deploy,) = (word for word in command if word.endswith(".py"))
+            assert (ROOT / deploy).is_file()
+            assert not [word for word in command if word not in KNOWN and word != deploy]
+
+
+def commands(said: str) -> list[list[str]]:
+    """The words of each command, as a shell has them."""
+    words = shlex.split(said, comments=True)
+    ends = [-1, *(at for at, word in enumerate(words) if word == "&&"), len(words)]
+    return [words[begin + 1 : end] for begin, end in pairwise(ends)]
+
+
+@pytest.mark.parametrize("stage", get_args(Stage))
+def test_where_to_look_further_can_be_copied(stage: Stage) -> None:
+    said = remedies.look(hop(stage, "node-0", "host", UPSTREAM, "", [OUTSIDE], {}))
+    assert subprocess.run(["bash", "-n", "-c", said]).returncode == 0, said
+
+
+def test_room_is_made_for_the_family_that_has_none() -> None:
+    def keys(*tables: Neighbours) -> list[str]:
+        read = cast(Snapshot, {"neighbours": {"value": list(tables)}})
+        given = commands(remedies.fix("KERNEL-003", "server.sysctl", ["node-0"], {"node-0": read}))
+        return [" ".join(words[6:8]) for words in given]
+
+    full: Neighbours = {"family": 6, "entries": 1000, "limit": 1024, "overflows": 3}
+    empty: Neighbours = {"family": 4, "entries": 3, "limit": 1024, "overflows": 0}
+    v6 = [f"key=net.ipv6.neigh.default.{each}" for each in ("gc_thresh2 value=32768", "gc_thresh3 value=65536")]
+    v4 = [each.replace("ipv6", "ipv4") for each in v6]
+    assert keys(full, empty) == v6
+    assert keys({**full, "family": 4}, empty) == v4
+    # A container does not see them.
+    assert keys() == v4 + v6
+    assert keys({**full, "limit": 100_000, "entries": 99_000}) == [
+        "key=net.ipv6.neigh.default.gc_thresh2 value=100000",
+        "key=net.ipv6.neigh.default.gc_thresh3 value=200000",
+    ]

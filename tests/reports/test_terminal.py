@@ -11,7 +11,7 @@ from rich.console import Console
 
 from checks.diagnosis import Diagnosis
 from deploys import cases
-from reports import terminal
+from reports import html, markdown, terminal
 from tests.reports import diagnoses
 
 
@@ -140,3 +140,11 @@ def test_it_goes_to_standard_error_and_has_no_colour_with_no_color(
     assert "VERDICT" in said.err and "--> reading \\x1b[2J 3 nodes" in said.err
     assert not re.search("\x1b\\[[0-9;]*3[0-9]m", said.err)
     assert sys.stderr is not None
+
+
+def test_a_command_is_never_cut() -> None:
+    made = diagnoses.cilium()
+    fix = f"pyinfra inventory {' '.join(f'--limit node-{number}' for number in range(1000))} -y server.sysctl key=1"
+    made["verdicts"][0]["fix"] = fix
+    for text in (shown(made), markdown.render(made), html.render(made)):
+        assert fix in text

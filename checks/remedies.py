@@ -31,7 +31,6 @@ _NEIGHBOURS = 65536
 
 #: Where nothing of ours repairs it, or more has to be said than the command.
 _ADVICE = {
-    "CONNTRACK-001": f"{_FIX_DNS}  # then find who fills the table: conntrack -L",
     "CONNTRACK-003": "a DNS cache on each node that pods ask without a DNAT, or a kernel from 5.7 on",
     "DNSMASQ-001": _CAPTURE,
     "DNSMASQ-002": "correct the line that is named, and prove it with dnsmasq --test before the next restart",
@@ -72,13 +71,18 @@ def fix(check: str, operation: str, nodes: Sequence[str], fleet: Mapping[str, Sn
     + nodes: those to repair; fleet: what was read of them
     """
     limit = " ".join(f"--limit {shlex.quote(name)}" for name in nodes)
+    known = list(filter(None, map(fleet.get, nodes)))
+    if check == "CONNTRACK-001":
+        maxima = [table["maximum"] for read in known if (table := read["conntrack"]["value"])]
+        # It never lowers a maximum: a policy that wants no more than the nodes have changes nothing.
+        above = f"{max(maxima)}, what the nodes have now" if maxima else "what the nodes have now"
+        return f"{_FIX_DNS}  # needs conntrack_max in group_data/all.py above {above}; who fills it: conntrack -L"
     if check == "KERNEL-002":
         load = f"pyinfra inventory {limit} -y server.modprobe module=br_netfilter"
         last = "  # and br_netfilter in /etc/modules-load.d, or it is gone after a reboot"
         return f"{load} && {_sysctl(limit, 'net.bridge.bridge-nf-call-iptables', 1)}{last}"
     if check == "KERNEL-003":
-        read = filter(None, map(fleet.get, nodes))
-        return _more_neighbours(limit, [table for each in read for table in each["neighbours"]["value"]])
+        return _more_neighbours(limit, [table for read in known for table in read["neighbours"]["value"]])
     if operation in _FIXED and not _ADVICE.get(check, "").startswith(_FIX_DNS):
         return _FIX_DNS
     return _ADVICE.get(check, "")

@@ -327,6 +327,15 @@ def test_where_to_look_further_can_be_copied(stage: Stage) -> None:
     assert subprocess.run(["bash", "-n", "-c", said]).returncode == 0, said
 
 
+def test_a_full_table_needs_a_policy_above_the_largest_maximum() -> None:
+    nodes: Any = {name: {"conntrack": {"value": {"maximum": most}}} for name, most in (("a", 262144), ("b", 131072))}
+    nodes["c"] = None
+    said = remedies.fix("CONNTRACK-001", "sysctl.settings", ["a", "b", "c"], nodes)
+    command, _, advice = said.partition("  # ")
+    assert command == "pyinfra inventory deploys/fix_dns.py -y"
+    assert advice.startswith("needs conntrack_max in group_data/all.py above 262144, what the nodes have now")
+
+
 def test_room_is_made_for_the_family_that_has_none() -> None:
     def keys(*tables: Neighbours) -> list[str]:
         read = cast(Snapshot, {"neighbours": {"value": list(tables)}})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterable
 
 from checks import (
@@ -70,5 +72,10 @@ def refusal(node: str, unread: str, findings: Iterable[Finding]) -> Verdict | No
         "ruled_out": [],
         "certainty": "certain" if failed else "likely",
         "operation": first["operation"] if first else "",
-        "fix": "pyinfra inventory deploys/onboard.py -y --data enforce=true" if ours else "",
+        "fix": f"pyinfra inventory deploys/onboard.py -y --data {_new(node)} --data enforce=true" if ours else "",
     }
+
+
+def _new(node: str) -> str:
+    """The node as the new one, for a shell: without it, and without --limit, nothing says which node is."""
+    return shlex.quote(f"new_nodes={json.dumps([node])}")

@@ -9,6 +9,7 @@ from rich.text import Text
 from checks.diagnosis import Diagnosis
 from checks.finding import Status
 from reports import plain
+from reports.matrix import same_words
 
 _STYLE = {
     Status.PASS: "green",
@@ -45,5 +46,7 @@ def show(diagnosis: Diagnosis, console: Console | None = None) -> None:
         if node in refused and refused[node]["fix"]:
             fix = plain.command(refused[node]["fix"])
             console.print(Text(f"  brings it to the policy: {fix}"), soft_wrap=True)
+    if said := same_words(diagnosis):
+        console.print(Text(said, style="dim"))
     for sentence in diagnosis["unseen"]:
         console.print(Text.assemble(("not compared: ", "magenta"), plain.line(sentence)))

@@ -19,6 +19,7 @@ from reports.matrix import (
     interval,
     matrix,
     remaining,
+    same_words,
     spoken,
     state,
 )
@@ -60,6 +61,7 @@ def render(diagnosis: Diagnosis) -> str:
             for status in (Status.FAIL, Status.UNKNOWN, Status.WARN, Status.SKIP, Status.PASS)
         },
         counts=counts(diagnosis),
+        same_words=same_words(diagnosis),
         most=MOST,
     )
 

@@ -8,7 +8,19 @@ from collections.abc import Iterable, Sequence
 from checks.diagnosis import Diagnosis, Verdict
 from checks.finding import Finding
 from reports import plain
-from reports.matrix import Row, compared, counts, first_losing, headline, hop_name, interval, matrix, remaining, spoken
+from reports.matrix import (
+    Row,
+    compared,
+    counts,
+    first_losing,
+    headline,
+    hop_name,
+    interval,
+    matrix,
+    remaining,
+    same_words,
+    spoken,
+)
 
 #: What means something within a line, or at its beginning, or makes a link where nobody wrote one (GitHub's autolinks).
 _SPECIAL = re.compile(r"[\\`*_\[\]<>|~&#$@{]|^[-+=]|(?<=^\d)[.)]|(?<=:)/(?=/)|(?<=www)\.", re.IGNORECASE)
@@ -27,6 +39,8 @@ def render(diagnosis: Diagnosis) -> str:
     ]
     for number, verdict in enumerate(diagnosis["verdicts"], 1):
         parts += _verdict(diagnosis, number, verdict)
+    if said := same_words(diagnosis):
+        parts.append(said)
     parts += _timeline(diagnosis)
     parts += _compared(diagnosis)
     parts += _findings(remaining(diagnosis))

@@ -233,5 +233,11 @@ def headline(diagnosis: Diagnosis) -> str:
     return f"{well}: {_count(len(hops), 'hop')} on {_count(len(nodes), 'node')} answer."
 
 
+def same_words(diagnosis: Diagnosis) -> str:
+    """What is said once of the fixes that are commands of ours; "" where there is none."""
+    ours = any("pyinfra" in verdict["fix"] for verdict in diagnosis["verdicts"])
+    return "Run a fix with the inventory, --limit and --data of this run, where others were given." if ours else ""
+
+
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -25,6 +25,7 @@ from reports.matrix import (
     interval,
     matrix,
     remaining,
+    same_words,
     spoken,
     worst,
 )
@@ -71,6 +72,8 @@ def summary(diagnosis: Diagnosis, console: Console | None = None) -> None:
     _unread(console, diagnosis["nodes"])
     for verdict in diagnosis["verdicts"]:
         _verdict(console, diagnosis, verdict)
+    if said := same_words(diagnosis):
+        _say(console, Text(said, style="dim"), 2)
     _findings(console, remaining(diagnosis))
     if diagnosis["unseen"]:
         console.print()
@@ -80,10 +83,10 @@ def summary(diagnosis: Diagnosis, console: Console | None = None) -> None:
             _say(console, Text(f"and {len(diagnosis['unseen']) - _FINDINGS} more not seen", style="dim"))
     console.print()
     _say(console, Text(headline(diagnosis), style="bold"))
-    said = Text(", ").join(
+    checks = Text(", ").join(
         Text(f"{count} {status}", style=_STYLE[Status(status)]) for status, count in counts(diagnosis).items()
     )
-    _say(console, Text.assemble("checks: ", said) if said else Text("checks: none"))
+    _say(console, Text.assemble("checks: ", checks) if checks else Text("checks: none"))
 
 
 def _matrix(console: Console, seen: Matrix) -> None:

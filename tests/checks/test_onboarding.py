@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shlex
 from typing import Any, cast
 
 import pytest
@@ -136,6 +137,7 @@ def test_another_backend() -> None:
     )
     refused = onboarding.refusal(NEW, "", judged(found).values())
     assert refused and refused["fix"].endswith("enforce=true")
+    assert f'new_nodes=["{NEW}"]' in shlex.split(refused["fix"])
     assert said(judged(found, backend="nft"), "ONBOARD-001")[0] == Status.PASS
     assert said(judged(fresh(), backend="nft"), "ONBOARD-001")[0] == Status.FAIL
 

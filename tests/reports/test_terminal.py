@@ -148,3 +148,10 @@ def test_a_command_is_never_cut() -> None:
     made["verdicts"][0]["fix"] = fix
     for text in (shown(made), markdown.render(made), html.render(made)):
         assert fix in text
+
+
+def test_with_what_a_fix_is_to_be_run_is_said_once() -> None:
+    said = "Run a fix with the inventory, --limit and --data of this run, where others were given."
+    for made, times in ((diagnoses.both(), 1), (diagnoses.healthy(), 0)):
+        assert [text.count(said) for text in (shown(made), html.render(made))] == [times, times]
+        assert markdown.render(made).count("--data of this run") == times

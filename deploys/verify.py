@@ -11,6 +11,7 @@ import time
 
 from pyinfra import host, inventory, state
 
+from deploys import cases
 from deploys import policy as policies
 from deploys.exits import Exit
 from deploys.look import asked
@@ -38,6 +39,8 @@ if host.name == hosts[0].name:
         complete = all(results[one.name] or not probes for one, probes in asking.items())
         every = [result for of_node in results.values() for result in of_node]
         well = bool(every) and complete and not any(lost(result) or unknown(result) for result in every)
+        if not any(asking.values()):
+            terminal.progress(cases.NOTHING_SERVES)
         if not well or time.monotonic() >= until:
             break
     missing = [other.name for other in inventory if state.is_host_in_limit(other) and fleet.get(other.name) is None]

@@ -1,19 +1,20 @@
-"""The diagnosis for CI: one suite per node with a test case per check, and one suite of verdicts."""
+"""The diagnosis for CI: one suite per node with a test case per check, one of verdicts, one of what was not seen."""
 
 from __future__ import annotations
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from checks.diagnosis import Diagnosis, Verdict
+from checks.diagnosis import Diagnosis, Hop, Verdict
 from checks.finding import Finding, Status
 from reports import plain
-from reports.matrix import first_losing, spoken
+from reports.matrix import UNPROVEN, first_losing, hop_name, spoken
 
 
 def render(diagnosis: Diagnosis) -> str:
     """JUnit XML: fail is a failure, unknown an error, skip skipped; a warning passes, and says so in system-out.
 
-    A verdict is a failure of the suite "verdicts", a node that could not be read an error of its own suite.
+    A verdict is a failure of the suite "verdicts", a node that could not be read an error of its own suite, a hop that
+    could not be asked one of its node's. What could not be seen is skipped, an error where nothing was proven.
     """
     report = JUnitXml("dnsmend")
     verdicts = _suite("verdicts", diagnosis)
@@ -27,8 +28,13 @@ def render(diagnosis: Diagnosis) -> str:
         suite = _suite(plain.line(node), diagnosis)
         if why := diagnosis["nodes"].get(node, ""):
             suite.add_testcase(_case("readable", plain.line(node), Error(plain.line(why))))
-        suite.add_testcases(list(map(_finding, findings)))
+        unknown = [hop for hop in diagnosis["hops"] if hop["node"] == node and hop["state"] == "unknown"]
+        suite.add_testcases([*map(_finding, findings), *map(_unknown, unknown)])
         report.add_testsuite(suite)
+    if diagnosis["unseen"]:
+        unseen = _suite("unseen", diagnosis)
+        unseen.add_testcases(list(map(_unseen, diagnosis["unseen"])))
+        report.add_testsuite(unseen)
     report.update_statistics()  # type: ignore[no-untyped-call]
     text: bytes = report.tostring()  # type: ignore[no-untyped-call]
     return text.decode() + "\n"
@@ -66,6 +72,17 @@ def _finding(finding: Finding) -> TestCase:
     return case
 
 
+def _unknown(hop: Hop) -> TestCase:
+    error = Error("it could not be asked", "unknown")
+    error.text = "\n".join(map(spoken, hop["losses"]))
+    return _case(f"hop: {hop_name(hop)}", plain.line(hop["node"]), error)
+
+
+def _unseen(sentence: str) -> TestCase:
+    said = plain.line(sentence)
+    return _case(said, "unseen", Error(said, "unknown") if sentence.startswith(UNPROVEN) else Skipped(said))
+
+
 def _verdict(diagnosis: Diagnosis, verdict: Verdict) -> TestCase:
     hop = first_losing(diagnosis, verdict)
     failure = Failure(plain.line(verdict["sentence"]), "verdict")
@@ -86,5 +103,8 @@ def _verdict(diagnosis: Diagnosis, verdict: Verdict) -> TestCase:
         "fix": verdict["fix"],
         "certainty": verdict["certainty"],
     }
-    case.system_out = "\n".join(f"{what}: {plain.line(text)}" for what, text in told.items() if text)
+    # Whole, as a command has to be: the fix.
+    case.system_out = "\n".join(
+        f"{what}: {plain.command(text) if what == 'fix' else plain.line(text)}" for what, text in told.items() if text
+    )
     return case

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from probes.count import lost, received, unknown
+from probes.count import lost, received, sent, unknown
 from probes.probe import Result
 from reports import plain
 
@@ -41,4 +41,5 @@ def _cell(result: Result | None) -> Text:
     if result is None:
         return Text()
     style = "magenta" if unknown(result) else "bold red" if lost(result) else "green"
-    return Text(f"{received(result)}/{len(result['tries'])}", style=style)
+    said = f"{received(result)}/{len(result['tries'])}" if sent(result) else "not sent"
+    return Text(said, style=style)

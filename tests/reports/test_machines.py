@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 from junitparser import JUnitXml
 from markdown_it import MarkdownIt
 
+from deploys import cases
 from reports import json_report, junit, markdown
 from reports.schema import schema
 from tests.reports import diagnoses
@@ -124,12 +125,24 @@ def test_junit_counts_what_failed() -> None:
 def test_junit_says_unknown_as_error_and_an_unread_node_too() -> None:
     report = JUnitXml.fromstring(junit.render(diagnoses.unknowns()).encode())
     suites = {suite.name: suite for suite in report}
-    assert suites["node-1"].errors == 1
+    unasked = [case for case in suites["node-1"] if case.name.startswith("hop: node-1, pod ")]
+    assert unasked and all(case.is_error and case.result[0].message == "it could not be asked" for case in unasked)
+    assert suites["node-1"].errors > len(unasked)
+    assert [case.is_skipped for case in suites["unseen"]] == [True, True]
     assert [case.name for case in suites["node-2"] if case.is_error] == [
         "readable",
         "DNSMASQ-001: Queries for the cluster's DNS pass through IPVS",
     ]
-    assert (report.failures, report.errors) == (0, 3)
+    assert (report.failures, report.errors) == (0, 2 + suites["node-1"].errors)
+
+
+@pytest.mark.parametrize("name", diagnoses.ALL)
+def test_junit_is_green_where_all_is_well_and_nowhere_else(name: str) -> None:
+    made = diagnoses.ALL[name]()
+    report = JUnitXml.fromstring(junit.render(made).encode())
+    assert bool(report.failures or report.errors) == (not cases.well(made))
+    made["unseen"] = [cases.NOTHING_SERVES]
+    assert JUnitXml.fromstring(junit.render(made).encode()).errors
 
 
 def test_junit_of_a_hostile_node_is_xml() -> None:

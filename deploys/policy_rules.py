@@ -57,6 +57,10 @@ def _addresses(value: Any) -> str:
 def _or_none(rule: Rule) -> Rule:
     def or_none(value: Any) -> str:
         problem = "" if value is None else rule(value)
+        # pyinfra reads --data as JSON, where None is a text, and a good name for a folder or a program.
+        if value == "None":
+            must = "must be None (null with --data)"
+            return problem.replace("must be ", f"{must} or ", 1) or must
         return problem.replace("must be ", "must be None or ", 1)
 
     return or_none

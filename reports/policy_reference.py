@@ -19,7 +19,8 @@ _HEAD = """<!-- Made by: make docs -->
 
 What dnsmend wants of the nodes, and how it asks: each key with its default, and what it may be. Who wins, from weak to
 strong: `group_data/all.py`, `group_data/GROUP.py`, a host's data in the inventory, `--data KEY=VALUE`. A value that
-cannot be is named with its file, line and key before anything is done, and so is a misspelt key. How the keys are used:
+cannot be is named with its file, line and key before anything is done, and so is a misspelt key. With
+`--data`, which is read as JSON, None is `null`, True `true` and False `false`. How the keys are used:
 [production](production.md).
 """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from pyinfra.api.host import Host
 
@@ -46,3 +48,18 @@ def test_an_inventory_may_have_words_that_are_like_an_option() -> None:
 def test_options_are_no_misspelt_keys() -> None:
     assert policies.of(typed(**dict.fromkeys(policies.OPTIONS, True)))
     assert policies.switch(typed(remove=True), "remove")
+
+
+@pytest.mark.parametrize(
+    ("key", "sentence"),
+    [
+        ("iptables_backend", "must be None (null with --data) or one of legacy, nft"),
+        ("kubectl", "must be None (null with --data)"),
+        ("capture", "must be None (null with --data)"),
+    ],
+)
+def test_the_text_none_is_not_none(key: str, sentence: str) -> None:
+    """pyinfra gives `--data kubectl=None` as this text, a good name for a program."""
+    with pytest.raises(PolicyError, match=re.escape(f"--data {key} = 'None': {sentence}")):
+        policies.of(typed(**{key: "None"}))
+    assert policies.of(typed(**{key: None}))

@@ -54,7 +54,9 @@ def _said(path: str) -> Any:
         return json.loads(done.stdout)
     except FileNotFoundError as error:
         raise InventoryError(f"{path or 'kubectl'}: not found") from error
-    except (OSError, ValueError, RecursionError, subprocess.TimeoutExpired) as error:
+    except subprocess.TimeoutExpired as error:
+        raise InventoryError(f"kubectl get nodes: it did not answer within {TIMEOUT} s") from error
+    except (OSError, ValueError, RecursionError) as error:
         raise InventoryError(
             f"{path or 'kubectl get nodes'}: {type(error).__name__}: not what kubectl prints"
         ) from error

@@ -28,6 +28,15 @@ GITHUB, GITLAB = examples("ci.md")
 (CLOUD_INIT,) = examples("onboarding.md")
 
 
+def test_no_recipe_joins_without_a_certificate_that_is_there() -> None:
+    """pyinfra ends with 0 where it has judged no node."""
+    text = (ROOT / "docs/onboarding.md").read_text()
+    recipes = [block for block in re.split(r"\n\n(?!    )", text) if re.search(r"(&& .*|exec )kubeadm join", block)]
+    assert len(recipes) == 3
+    for recipe in recipes:
+        assert recipe.index("--data json=") < recipe.index("test -s ") < recipe.index("kubeadm join ")
+
+
 def step(job: str, name: str) -> str:
     return str(next(each["run"] for each in GITHUB["jobs"][job]["steps"] if each.get("name") == name))
 

@@ -50,6 +50,10 @@ def test_a_cluster_that_cannot_be_asked(tmp_path: Path, monkeypatch: pytest.Monk
     fake(tmp_path, monkeypatch, "echo not JSON")
     with pytest.raises(InventoryError, match="not what kubectl prints"):
         kubectl.groups("")
+    fake(tmp_path, monkeypatch, "exec sleep 60")
+    monkeypatch.setattr(kubectl, "TIMEOUT", 1)
+    with pytest.raises(InventoryError, match="kubectl get nodes: it did not answer within 1 s"):
+        kubectl.groups("")
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(InventoryError, match="kubectl: not found"):
         kubectl.groups("")

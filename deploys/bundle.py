@@ -96,6 +96,10 @@ def save(directory: str, recorded: Recorded, *, pseudonyms: bool = False, captur
     if pseudonyms:
         # The key is not kept: nobody, not even who saved it, can turn the names round.
         named = Pseudonyms(secrets.token_bytes(32), _hosts(recorded), _domains(recorded))
+        captured = parts["evidence"].get("captures", {"journeys": []})
+        # The files stay behind, and in their names no word ends where a node's name does.
+        for one in (captured, *captured["journeys"]):
+            one["files"] = []
         parts = named.everything(parts)
     about = {"pseudonyms": pseudonyms, "captures_left_out": len(captures) if pseudonyms else 0, "versions": _versions()}
     try:

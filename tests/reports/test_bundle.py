@@ -117,6 +117,16 @@ def test_pseudonyms_are_everywhere(tmp_path: Path) -> None:
     assert (first / "fleet.json").read_text() != (second / "fleet.json").read_text(), "each bundle has a key of its own"
 
 
+def test_pseudonyms_leave_no_file_of_packets_with_a_node_in_its_name(tmp_path: Path) -> None:
+    files = ["runs/captures/20261122T030000Z_node-0_bond0.pcap"]
+    captures = {"journeys": [{"files": files}], "notes": [], "files": files}
+    seen = recorded({"node-0": None}, captures=captures)
+    bundle.save(str(tmp_path / "p"), seen, pseudonyms=True)
+    assert "node-0" not in (tmp_path / "p/evidence.json").read_text()
+    bundle.save(str(tmp_path / "b"), seen)
+    assert json.loads((tmp_path / "b/evidence.json").read_text())["captures"] == captures
+
+
 def test_it_is_for_its_owner_alone_and_holds_no_secret(tmp_path: Path) -> None:
     capture = tmp_path / "node-0.pcap"
     capture.write_bytes(b"\xd4\xc3\xb2\xa1")

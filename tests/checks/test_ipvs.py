@@ -142,8 +142,8 @@ def test_003_without_a_ready_endpoint_kube_proxy_is_right() -> None:
     found = judged(nodes, endpoints={VIP: []})
     assert (found["IPVS-003"]["status"], found["IPVS-003"]["operation"]) == (Status.FAIL, "")
     assert found["IPVS-003"]["sentence"].endswith("since the EndpointSlices name no endpoint that is ready")
-    assert "why none is ready" in remedies.fix("IPVS-003", "", list(nodes))
-    assert remedies.fix("IPVS-003", "ipvs.resync", list(nodes)) == "pyinfra inventory deploys/fix_dns.py -y"
+    assert "why is none ready" in remedies.fix("IPVS-003", "", list(nodes), nodes)
+    assert remedies.fix("IPVS-003", "ipvs.resync", list(nodes), nodes) == "pyinfra inventory deploys/fix_dns.py -y"
 
 
 def test_003_and_004_of_two_nodes_nobody_knows_which_is_right() -> None:

@@ -106,6 +106,7 @@ def proven(monkeypatch: pytest.MonkeyPatch, asking: list[Probe], results: list[R
     monkeypatch.setattr(snapshot, "forget", lambda host: None)
     monkeypatch.setattr(snapshot, "fleet", lambda hosts: {"node-0": {}})
     monkeypatch.setattr(node, "vips", lambda fleet, vips: {"node-0": vips})
+    monkeypatch.setattr(node, "asking", lambda read, address: set())
     monkeypatch.setattr(verify, "questions", lambda *arguments: asking)
     monkeypatch.setattr(verify, "_not_listening", lambda read, served: [])
     monkeypatch.setattr(runs, "record", lambda *arguments, **more: None)

@@ -231,8 +231,12 @@ class _Reader:
             self._file(f"{given}/{name}", file, line)
 
     def _servers_file(self) -> None:
-        """Its lines are read when everything else is, and one that is wrong is logged and passed over."""
-        sent = self._sent(absolute(self._servers)) if self._servers else None
+        """Its lines are read when everything else is, and one that is wrong is logged and passed over.
+
+        So is a file that is not there: whatever it holds, dnsmasq starts, and takes packets as the other files say.
+        Nodes do not send it.
+        """
+        sent = self.files.get(absolute(self._servers)) if self._servers else None
         if sent is None or sent["kind"] != "file":
             return
         self.read.append(sent["path"])

@@ -99,6 +99,10 @@ def test_servers_file_adds_servers_only_and_its_errors_are_passed_over() -> None
     assert found[3:] == [("server", "/a/1.2.3.4", "/s", 1), ("rev-server", "10.0.0.0/8,1.2.3.4", "/s", 4)]
 
 
+def test_a_servers_file_that_was_not_sent_is_no_reason_not_to_start() -> None:
+    assert ("no-resolv", None, "/1", 2) in read("dnsmasq -C /1", file("/1", "servers-file=/s\nno-resolv"))
+
+
 # --- the command line ----------------------------------------------------------------------------------------------
 
 

@@ -120,10 +120,13 @@ def test_a_boot_with_an_alternative_that_was_flipped(node: Node, boot: Boot, pyi
         assert booted.active("kubelet.service") and booted.active("kube-proxy.service")
 
 
-def test_a_boot_of_a_healthy_node_is_not_kept_from_anything(node: Node, boot: Boot, pyinfra: Run) -> None:
+@pytest.mark.parametrize("script", ["true", "rm -r var/lib/node_exporter"], ids=["all is well", "no metrics' folder"])
+def test_a_boot_of_a_healthy_node_is_not_kept_from_anything(node: Node, boot: Boot, pyinfra: Run, script: str) -> None:
     done = prevent(pyinfra, "--data", "guard_boot=block")
     assert done.returncode == 0, done.stderr
-    booted = boot("true")
+    booted = boot(script)
+    said = "the metrics cannot be written" in journal(booted, "dnsmend-boot.service")
+    assert said is (script != "true")
     assert shown(booted, "dnsmend-boot.service", "Result") == "success"
     for unit in KUBERNETES:
         assert booted.active(unit)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from inventories.listing import Listing, Note, Var
 
-_RANGE = re.compile(r"\[([0-9]{1,12}|[A-Za-z]):([0-9]{1,12}|[A-Za-z])(?::([0-9]{1,12}))?\]")
+_RANGE = re.compile(r"\[([0-9]{1,12}|[A-Za-z]|):([0-9]{1,12}|[A-Za-z])(?::([0-9]{1,12}))?\]")
 #: Hosts that one pattern may stand for.
 _MOST = 10_000
 #: Groups in groups.
@@ -59,9 +59,10 @@ def _expanded(pattern: str) -> Iterator[str]:
             raise ValueError("a range that cannot be read")
         yield pattern
         return
-    first, last, step = match[1], match[2], int(match[3] or 1)
+    # As Ansible's expand_hostname_range does: no beginning is 0, and zeros are kept where it is longer than "0".
+    first, last, step = match[1] or "0", match[2], int(match[3] or 1)
     if first.isdecimal() and last.isdecimal():
-        width = len(first) if first.startswith("0") else 0
+        width = len(first) if first.startswith("0") and len(first) > 1 else 0
         if width and len(last) != width:
             raise ValueError("a range whose ends have different lengths")
         numbers = range(int(first), int(last) + 1, step or 1)

@@ -183,6 +183,12 @@ def test_what_can_be_read_by_ansible_inventory_alone(tmp_path: Path, monkeypatch
     [
         ("node[1:3]", ["node1", "node2", "node3"]),
         ("node[01:10:4]", ["node01", "node05", "node09"]),
+        ("node[8:11]", ["node8", "node9", "node10", "node11"]),
+        ("node[0:15:5]", ["node0", "node5", "node10", "node15"]),
+        ("node[00:10:5]", ["node00", "node05", "node10"]),
+        ("node[0:0]", ["node0"]),
+        ("n[:3]", ["n0", "n1", "n2", "n3"]),
+        ("n[:4:2]", ["n0", "n2", "n4"]),
         ("db-[a:c].x", ["db-a.x", "db-b.x", "db-c.x"]),
         ("r[1:2]n[1:2]", ["r1n1", "r1n2", "r2n1", "r2n2"]),
         ("plain", ["plain"]),
@@ -192,7 +198,7 @@ def test_ranges(pattern: str, hosts: list[str]) -> None:
     assert list(expand(pattern)) == hosts
 
 
-@pytest.mark.parametrize("pattern", ["n[1:c]", "n[3:1]", "n[1:]", "n[001:10]", "n[1:9:0]", "n[1:999999]"])
+@pytest.mark.parametrize("pattern", ["n[1:c]", "n[:c]", "n[3:1]", "n[1:]", "n[001:10]", "n[1:9:0]", "n[1:999999]"])
 def test_ranges_that_are_none(pattern: str) -> None:
     with pytest.raises(ValueError, match="range"):
         list(expand(pattern))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
+from typing import Any
 
 from pyinfra import logger
 from pyinfra.api.exceptions import PyinfraError
@@ -14,15 +14,17 @@ from pyinfra.api.state import State
 from deploys import policy as policies
 from deploys.once import once
 from facts import cluster, snapshot
+from facts.addresses import ip_address
 from facts.kubectl import Kubectl, KubectlError
-from models import node
+from facts.snapshot import Snapshot
+from models import corefile, node
+from models.kube_services import PROGRAMS
+from models.listed import listed
 from models.refused import Refused
+from models.upstreams import usable
 from operations import cluster_files, cluster_objects
-from operations.cluster_files import Manifest, Object, Reached, Spread
+from operations.cluster_files import Manifest, Object, Reached, Served, Spread
 from probes.guard import Asked, in_cluster
-
-#: An address in a Corefile's `forward`, with its port if it has one: "tls://9.9.9.9", "172.25.4.1:53".
-_FORWARD = re.compile(r"^\s*forward\s+\S+\s+(.+?)\s*\{?\s*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,12 @@ class Keeping:
 def of(state: State) -> Keeping:
     """What is wanted, by the policy of the first host that is reached. Raises PyinfraError where it cannot be had."""
     try:
-        return _plan(snapshot.active(state.inventory))
+        return _plan(snapshot.active(state.inventory), [host.name for host in state.inventory])
     except (KubectlError, Refused) as reason:
         raise PyinfraError(f"stopped before any change: {reason}") from reason
 
 
-def _plan(hosts: list[Host]) -> Keeping:
+def _plan(hosts: list[Host], inventory: list[str]) -> Keeping:
     policy = policies.of(hosts[0])
     kubectl = policies.cluster(hosts[0])
     if kubectl is None:
@@ -55,8 +57,7 @@ def _plan(hosts: list[Host]) -> Keeping:
         return Keeping(hosts[0].name, kubectl, namespace, [], None)
     wanted = list(policy.cluster_objects)
     served = cluster_objects.served(kubectl)
-    if "cilium-policy" in wanted and not served.cilium:
-        raise Refused('the API server does not know cilium.io/v2: without Cilium it is "network-policy"')
+    agreed(wanted, served)
     if "budget" in wanted and (others := cluster_objects.other_budgets(kubectl, namespace)):
         logger.warning(f"no budget: CoreDNS has {', '.join(others)}, and with a second one every eviction fails")
         wanted.remove("budget")
@@ -66,11 +67,16 @@ def _plan(hosts: list[Host]) -> Keeping:
         if not services:
             raise Refused(f"no service in {namespace} listens on port 53: there is nothing for a probe to ask")
         asked = in_cluster(services, policy.service_name, policy.probe_name, policy.probe_deadline)
+    through = Reached(())
+    if {"network-policy", "cilium-policy"} & set(wanted):
+        fleet = dict.fromkeys(inventory) | snapshot.fleet(hosts)
+        vips = reached(fleet, _corefiles(kubectl, namespace), policy.dns_vips)
+        through = Reached(vips, tuple(cluster_objects.servers(kubectl)))
     objects = cluster_files.objects(
         wanted,
         namespace,
         served,
-        _reached(hosts, kubectl, wanted, policy.dns_vips, namespace),
+        through,
         policy.dns_probe_image,
         asked,
         policy.guard_metrics,
@@ -78,46 +84,83 @@ def _plan(hosts: list[Host]) -> Keeping:
     return Keeping(hosts[0].name, kubectl, namespace, objects, policy.coredns_spread if "spread" in wanted else None)
 
 
-def _reached(
-    hosts: list[Host], kubectl: Kubectl, wanted: list[Object], given: tuple[str, ...] | None, namespace: str
-) -> Reached:
-    """What CoreDNS may reach. Raises Refused where it asks somebody else, whom a policy would cut off."""
-    if not {"network-policy", "cilium-policy"} & set(wanted):
-        return Reached(())
-    vips = tuple(given or sorted({vip for own in node.vips(snapshot.fleet(hosts), given).values() for vip in own}))
+def agreed(wanted: Collection[Object], served: Served) -> None:
+    """Raises Refused where a policy is wanted that the cluster's network does not go by."""
+    if "cilium-policy" in wanted and not served.cilium:
+        raise Refused('the API server does not know cilium.io/v2: without Cilium it is "network-policy"')
+    if "network-policy" in wanted and served.cilium:
+        raise Refused(
+            "the API server knows cilium.io/v2, and with Cilium no ipBlock holds an address of a node: "
+            'it is "cilium-policy"'
+        )
+
+
+def reached(
+    fleet: Mapping[str, Snapshot | None], corefiles: Mapping[str, str], given: Sequence[str] | None
+) -> tuple[str, ...]:
+    """The VIPs, on whose port 53 a policy lets CoreDNS ask. Raises Refused where it asks somebody else as well.
+
+    + fleet: every host of the inventory, None for one that was not read
+    + corefiles: Corefiles and parts of them, by where they are
+    + given: the VIPs, where the policy names them
+    """
+    unread = [name for name, read in fleet.items() if read is None]
+    if given is None and unread:
+        raise Refused(
+            f"what serves DNS on {listed(unread)} was not read: a policy could cut CoreDNS off there "
+            "(dns_vips in group_data/all.py)"
+        )
+    vips = tuple(given or sorted({vip for own in node.vips(fleet, given).values() for vip in own}))
     if not vips:
         raise Refused(
             "no address of these nodes serves DNS (dns_vips in group_data/all.py): a policy would cut CoreDNS off"
         )
-    for name, text in _corefiles(kubectl, namespace).items():
-        if strange := [address for address in forwards(text) if address not in vips]:
+    opened = {(str(ip_address(vip)), 53) for vip in vips}
+    nameservers = _nameservers(fleet)
+    for name, text in corefiles.items():
+        named = corefile.forwarded(text)
+        files = [path for path, port in named if not port]
+        if files and not nameservers:
             raise Refused(
-                f"{name} forwards to {', '.join(strange)}, not {', '.join(vips)}: a policy would cut "
+                f"{name} forwards to {files[0]}, and no CoreDNS with one was found on these nodes: "
+                "whom a policy would cut off is not known"
+            )
+        asked = {end: _end(*end) for end in named if end[1]}
+        asked |= {(one, 53): f"{one} (in its {files[0]})" for one in nameservers if files}
+        if strange := [said for end, said in asked.items() if end not in opened]:
+            raise Refused(
+                f"{name} forwards to {', '.join(strange)}, not to port 53 of {', '.join(vips)}: a policy would cut "
                 "CoreDNS off (dns_vips in group_data/all.py)"
             )
-    return Reached(vips, tuple(cluster_objects.servers(kubectl)))
+    return vips
+
+
+def _nameservers(fleet: Mapping[str, Snapshot | None]) -> list[str]:
+    """What the resolv.conf of any CoreDNS in a pod names."""
+    found: set[str] = set()
+    for read in fleet.values():
+        pids = {asker.pid for asker in node.askers(read) if asker.kubernetes} if read else set[int]()
+        for pod in read["pods"]["value"] if read else ():
+            if pod["pid"] in pids and PROGRAMS & set(pod["processes"]):
+                found |= {str(ip_address(address)) for address in pod["nameservers"] if usable(address)}
+    return sorted(found)
+
+
+def _end(address: str, port: int) -> str:
+    if port == 53:
+        return address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _corefiles(kubectl: Kubectl, namespace: str) -> dict[str, str]:
-    found = kubectl.get("configmaps", f"--namespace={namespace}")["items"]
+    return parts(kubectl.get("configmaps", f"--namespace={namespace}"))
+
+
+def parts(answer: Any) -> dict[str, str]:
+    """Every text that a CoreDNS may be started with: what is beside a Corefile, and in coredns-custom, is imported."""
     return {
-        f"configmap/{each['metadata']['name']}": each["data"]["Corefile"]
-        for each in found
-        if "Corefile" in (each.get("data") or {})
+        f"configmap/{each['metadata']['name']}" + (f" ({key})" if key != "Corefile" else ""): text
+        for each in answer["items"]
+        for key, text in (each.get("data") or {}).items()
+        if "Corefile" in each["data"] or key.endswith((".server", ".override"))
     }
-
-
-def forwards(corefile: str) -> list[str]:
-    """The addresses that a Corefile forwards to; a file (/etc/resolv.conf) is the node's own, and none of them."""
-    found: list[str] = []
-    for line in _FORWARD.findall(corefile):
-        for to in line.split():
-            text = to.rpartition("://")[2]
-            bare = text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
-            for candidate in (text, bare):
-                try:
-                    found.append(str(ip_address(candidate)))
-                    break
-                except ValueError:
-                    continue
-    return list(dict.fromkeys(found))

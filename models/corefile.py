@@ -1,8 +1,9 @@
 """Whom CoreDNS asks, as its Corefile says: the plugins `forward` and, in older ones, `proxy`, by zone.
 
 Syntax: server blocks of zones, each with its plugins, one in a line (corefile(5), "Server Blocks"). What is imported
-(`import`), and upstreams over TLS or HTTPS, are not followed. A question belongs to the block with the longest zone
-that holds its name: what that block hands on to nobody goes to nobody, whatever a shorter zone's block does.
+(`import`), and upstreams over TLS or HTTPS, are not followed: `forwarded` alone knows of these. A question belongs to
+the block with the longest zone that holds its name: what that block hands on to nobody goes to nobody, whatever a
+shorter zone's block does.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from facts.addresses import ip_address
 from models.upstreams import Upstream, of_resolv_conf, usable
 
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|(\S+)')
+#: The port of a server that none is named for, by the scheme before it (plugin/pkg/parse of CoreDNS).
+_PORTS = {"tls": 853, "https": 443}
 _WITH_PORT = re.compile(r"^\[?(?P<host>[^\[\]]*?)\]?(?::(?P<port>\d+))?$")
 
 #: Plugins that hand questions on.
@@ -46,6 +50,26 @@ def upstreams(corefile: str, nameservers: Sequence[str]) -> list[Upstream]:
                 found += _servers(domain, server, nameservers, because)
     asked = {one.domain for one in found}
     found += [Upstream(zone, "", 0, because) for zone, because in nobody.items() if zone not in asked]
+    return list(dict.fromkeys(found))
+
+
+def forwarded(corefile: str) -> list[tuple[str, int]]:
+    """
+    Address and port of everybody that some line hands questions on to; a file of name servers is its path, and port 0.
+
+    Whatever block the line is in: a snippet and a part that a Corefile imports count, and so do blocks that listen on
+    another port, which a service may lead to, and servers over TLS.
+    """
+    found: list[tuple[str, int]] = []
+    for words in _lines(corefile):
+        named = [word for word in words if word not in ("{", "}")]
+        for server in named[2:] if named and named[0] in _FORWARDERS else ():
+            scheme, _, end = server.rpartition("://")
+            host, port = _host(end, _PORTS.get(scheme, 53))
+            if server.startswith("/"):
+                found.append((server, 0))
+            elif usable(host) and 0 < port < 65536:
+                found.append((str(ip_address(host)), port))
     return list(dict.fromkeys(found))
 
 
@@ -101,13 +125,13 @@ def _zones(words: Iterable[str]) -> list[str]:
     return found
 
 
-def _host(text: str) -> tuple[str, int]:
+def _host(text: str, default: int = 53) -> tuple[str, int]:
     """`10.0.0.1:5353`, `[fd00::1]:53`, `fd00::1`, `example.com:53` -> host and port."""
     text = text.removeprefix("dns://")
     if text.count(":") > 1 and not text.startswith("["):
-        return text, 53
+        return text, default
     match = _WITH_PORT.match(text)
-    return (match["host"], int(match["port"] or 53)) if match else ("", 0)
+    return (match["host"], int(match["port"] or default)) if match else ("", 0)
 
 
 def _zone(text: str) -> str:

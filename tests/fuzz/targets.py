@@ -20,7 +20,7 @@ import dns.rrset
 from pyinfra.api.exceptions import FactProcessError, InventoryError, PyinfraError
 from typing_extensions import override
 
-from deploys import bundle, keeping
+from deploys import bundle
 from deploys.shape import misfit
 from facts import cluster, counters, history, snapshot
 from facts.coredns_logs import of_kubectl
@@ -395,7 +395,8 @@ def _corefile(data: bytes) -> None:
     text = data.decode("utf-8", "surrogateescape")
     for one in corefile.upstreams(text, ["172.25.4.1"]):
         assert 0 <= one.port < 65536
-    keeping.forwards(text)
+    for address, port in corefile.forwarded(text):
+        assert address and 0 <= port < 65536
 
 
 def _ini(data: bytes) -> None:

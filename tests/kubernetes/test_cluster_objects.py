@@ -166,7 +166,8 @@ def test_refusals(coredns: Lab, pyinfra: Run) -> None:
     coredns.kubectl(["create", "configmap", "coredns", place, "--from-literal=Corefile=. {\n forward . 9.9.9.9\n}\n"])
     cut_off = keep(pyinfra, "network-policy")
     assert cut_off.returncode == 1
-    assert "configmap/coredns forwards to 9.9.9.9, not 172.25.4.1: a policy would cut CoreDNS off" in cut_off.stderr
+    why = "configmap/coredns forwards to 9.9.9.9, not to port 53 of 172.25.4.1: a policy would cut CoreDNS off"
+    assert why in cut_off.stderr
     assert ours(coredns) == {}
     nothing = keep(pyinfra, "probe", dns_namespace="kube-public")
     assert "no service in kube-public listens on port 53" in nothing.stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.corefile import upstreams
+from models.corefile import forwarded, upstreams
 from models.upstreams import chosen
 
 KUBEADM = """\
@@ -92,3 +92,26 @@ def test_the_line_is_named() -> None:
     assert one.because == "forward . /etc/resolv.conf in its Corefile: nameserver 172.25.4.1 in its resolv.conf"
     one, _ = upstreams(KUBEADM % "172.25.4.1", [])
     assert one.because == "forward . 172.25.4.1 in its Corefile"
+
+
+def test_everybody_that_a_line_forwards_to() -> None:
+    """Also by a snippet, a block on another port, a part without a block, and over TLS."""
+    text = """\
+(up) {
+    forward . 172.25.4.2
+}
+.:5353 {
+    import up
+    forward . 172.25.4.1 "172.25.4.1:5353" tls://9.9.9.9 tls://9.9.9.10:53 [fd25:0::1]:53 /etc/resolv.conf {
+       max_concurrent 1000
+    }
+    # forward . 192.0.2.1
+    proxy campus 10.10.0.21:5353 # and 192.0.2.2
+    forward . 10.10.0.21:99999 __PILLAR__UPSTREAM__SERVERS__
+}
+"""
+    ends = [("172.25.4.2", 53), ("172.25.4.1", 53), ("172.25.4.1", 5353), ("9.9.9.9", 853), ("9.9.9.10", 53)]
+    ends += [("fd25::1", 53), ("/etc/resolv.conf", 0), ("10.10.0.21", 5353)]
+    assert forwarded(text) == ends
+    assert forwarded("forward . 172.25.4.1\n") == [("172.25.4.1", 53)]
+    assert forwarded("10.0.0.1 node-0\n. {\n    forward .\n}\n") == []

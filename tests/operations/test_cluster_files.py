@@ -19,7 +19,6 @@ import kubernetes_validate
 import pytest
 from pyinfra.api.host import Host
 
-from deploys.keeping import forwards
 from facts.kubectl import Kubectl, KubectlError
 from lab.api import Lab
 from operations import cluster_objects
@@ -224,24 +223,6 @@ def test_a_deployment_with_the_patch_holds_to_the_schema(how: Any) -> None:
 )
 def test_two_budgets_on_a_pod(selector: Manifest, covered: bool) -> None:
     assert cluster_objects.covers(selector, {"k8s-app": "kube-dns", "tier": "dns"}) is covered
-
-
-COREFILE = """.:53 {
-    errors
-    kubernetes cluster.local in-addr.arpa ip6.arpa
-    forward . 172.25.4.1 tls://9.9.9.9:853 [fd25::1]:53 /etc/resolv.conf {
-       max_concurrent 1000
-    }
-    # forward . 192.0.2.1
-}
-campus:53 {
-    forward campus 10.10.0.21:5353
-}
-"""
-
-
-def test_a_corefiles_forwards() -> None:
-    assert forwards(COREFILE) == ["172.25.4.1", "9.9.9.9", "fd25::1", "10.10.0.21"]
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def _wanted(hosts: list[Host], fleet: Mapping[str, Snapshot | None]) -> dict[str
     first = policies.of(hosts[0])
     vips = node.vips(fleet, first.dns_vips)
     services = tuple(kube_services.vips(fleet, {}, first.dns_services))
-    programs = tuple(asking.programs(fleet, vips))
+    programs = tuple(asking.programs(fleet, vips, services))
     found: dict[str, Wanted] = {}
     for host in hosts:
         policy = policies.of(host)

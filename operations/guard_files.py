@@ -16,7 +16,7 @@ from models.guard import KUBERNETES_UNITS, Record
 from operations.scripts import TEMPLATES
 from probes import wire
 from probes.carry import IN_FLIGHT, carry, time_limit
-from probes.guard import Asked
+from probes.guard import PROGRAMS, Asked
 
 #: What a boot does that finds iptables changed: tell it, keep the kubelet from starting, or select what it was.
 Boot = Literal["report", "block", "restore"]
@@ -87,7 +87,7 @@ def render(
 
     + asked: what is asked each minute; empty for no probe
     + record: what iptables is held against; None for no look at it
-    + programs: names of processes in DNS pods, which are asked from too
+    + programs: names of processes in DNS pods, which are asked from too; CoreDNS's pods before all others
     + metrics: the folder that node_exporter reads
     + required_by: the units that must not start, for "block"
     + folders: those that are made for it, parents first
@@ -100,6 +100,7 @@ def render(
         in_pod = [each for each in asked if each.stage == "pod"]
         on_node = [each for each in asked if each.stage != "pod"]
         names = {**about, "metrics": f"{metrics}/{PROBE_METRICS}", "programs": list(programs) if in_pod else []}
+        names["coredns"] = PROGRAMS
         limit = sum(time_limit([each.probe for each in part], IN_FLIGHT) for part in (on_node, in_pod) if part)
         texts[f"{FOLDER}/probe"] = ("755", _text("guards/probe.sh.j2", names))
         texts[f"{FOLDER}/judge.awk"] = ("644", _text("guards/judge.awk", names))

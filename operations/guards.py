@@ -43,7 +43,7 @@ class Wanted:
 
     + names: what is asked for; deadline_s: seconds for each question
     + vips: the node's own addresses on which dnsmasq serves DNS; services: addresses of the cluster's DNS services
-    + programs: names of processes in pods that ask a node's dnsmasq
+    + programs: names of processes in DNS pods that ask a node's dnsmasq
     + backend: the iptables backend that the policy names; None for what the node has
     + boot: what a boot does that finds iptables changed
     + metrics: the folder that node_exporter reads

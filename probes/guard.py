@@ -9,6 +9,7 @@ from typing import Literal
 from facts.snapshot import Snapshot
 from models import node, upstreams
 from models.path import VERSION, Names, Question
+from models.resolvers import Fleet, Place
 from models.upstreams import Upstream
 from probes.probe import Probe, Protocol, probe
 
@@ -19,8 +20,13 @@ Stage = Literal["vip", "pod", "service", "upstream"]
 TRIES = 3
 #: Upstreams that are asked, at most: a guard is no load test.
 MOST_UPSTREAMS = 8
-#: DNS servers that run in pods; others are known by their resolv.conf, which leads to a node's dnsmasq.
+#: DNS servers that run in pods; others are known by who asks them.
 PROGRAMS = ("coredns", "kube-dns")
+#: What runs beside them, and what a kubelet's probes and people start there for a moment: a second run must find the
+#: same names.
+_NEVER = frozenset(
+    "pause tini dumb-init sh ash bash dash busybox sleep timeout cat true curl wget nc dig drill nslookup host".split()
+)
 
 _PROTOCOLS: tuple[Protocol, ...] = ("udp", "tcp")
 _FOUND_OUT = ("NOERROR", "NXDOMAIN")
@@ -82,15 +88,25 @@ def in_cluster(services: Sequence[str], service_name: str, name: str, deadline_s
     ]
 
 
-def programs(fleet: Mapping[str, Snapshot | None], vips: Mapping[str, Sequence[str]]) -> list[str]:
-    """The names of processes in pods that ask a node's dnsmasq as their name server: CoreDNS, as a rule."""
+def programs(
+    fleet: Mapping[str, Snapshot | None], vips: Mapping[str, Sequence[str]], services: Sequence[str]
+) -> list[str]:
+    """The names of processes in Kubernetes' pods that answer DNS, and ask a node's dnsmasq: CoreDNS first.
+
+    A container that only has a VIP in its resolv.conf, as docker's take the node's, is no DNS pod: what it loses, or
+    does not, says nothing of the cluster. Of a pod with CoreDNS in it no other name is needed.
+    """
     served = {vip for own in vips.values() for vip in own}
-    found = set(PROGRAMS)
-    for read in fleet.values():
-        for pod in read["pods"]["value"] if read else []:
-            if served & set(pod["nameservers"]) and pod["addresses"]:
-                found |= {name for name in pod["processes"] if _plain(name)}
-    return sorted(found - {"pause", "sh", "sleep"})
+    among = Fleet(fleet, vips, services, {})
+    found: set[str] = set()
+    for name, read in among.read.items():
+        own = {asker.pid for asker in node.askers(read) if asker.kubernetes}
+        for pod in read["pods"]["value"]:
+            if pod["pid"] not in own or not served & set(pod["nameservers"]) or set(PROGRAMS) & set(pod["processes"]):
+                continue
+            if any(among.is_endpoint(Place(name, address)) for address in pod["addresses"]):
+                found |= {each for each in pod["processes"] if _plain(each)}
+    return [*PROGRAMS, *sorted(found - _NEVER)]
 
 
 def _plain(name: str) -> bool:

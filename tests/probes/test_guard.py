@@ -6,7 +6,7 @@ from models.path import Names
 from probes.guard import MOST_UPSTREAMS, Asked, in_cluster, programs, questions
 from tests.checks.kube_fleet import VIP as SERVICE
 from tests.checks.kube_fleet import node, without_kubernetes
-from tests.models.fleets import option, recorded, set_upstreams
+from tests.models.fleets import add_pod, option, pod, recorded, set_upstreams
 
 NODE_VIP = "172.25.4.1"
 NAMES = Names("www.example.com", "kubernetes.default.svc.cluster.local", {"zju.edu.cn": "www.zju.edu.cn"})
@@ -62,21 +62,39 @@ def test_upstreams_are_bounded() -> None:
     assert len(upstreams) == 2 * MOST_UPSTREAMS
 
 
-def test_dns_pods_are_known_by_whom_they_ask() -> None:
+#: The recorded nodes' DNS pods run unbound, and are known by the pods that have them in their resolv.conf.
+VIPS = {"node-0": [NODE_VIP], "node-1": ["172.25.4.2"], "node-9": []}
+
+
+def test_dns_pods_are_known_by_who_asks_them() -> None:
     fleet = recorded()
-    (pod, *_) = fleet["node-0"]["pods"]["value"]
-    pod["nameservers"], pod["processes"] = [NODE_VIP], ["pause", "my-dns", "sh", "it's; rm"]
-    assert programs({**fleet, "node-9": None}, {"node-0": [NODE_VIP], "node-9": []}) == [
-        "coredns",
-        "kube-dns",
-        "my-dns",
-        *sorted(_others(fleet) - {"my-dns"}),
-    ]
+    assert programs({**fleet, "node-9": None}, VIPS, []) == ["coredns", "kube-dns", "unbound"]
+    pod(fleet["node-0"], "172.26.2.53")["processes"] = ["pause", "my-dns", "sh", "dig", "it's; rm"]
+    assert programs(fleet, VIPS, []) == ["coredns", "kube-dns", "my-dns", "unbound"]
+    # Nobody asks them, or they ask somebody else than dnsmasq.
+    for read in fleet.values():
+        for each in read["pods"]["value"]:
+            each["nameservers"] = ["192.0.2.53"]
+    assert programs(fleet, VIPS, []) == ["coredns", "kube-dns"]
 
 
-def _others(fleet: dict) -> set[str]:  # type: ignore[type-arg]
-    pods = [pod for read in fleet.values() for pod in read["pods"]["value"] if NODE_VIP in pod["nameservers"]]
-    return {name for pod in pods for name in pod["processes"]} - {"pause", "sh", "sleep", "it's; rm"}
+def test_what_only_has_the_nodes_resolv_conf_is_no_dns_pod() -> None:
+    fleet = recorded()
+    web = add_pod(fleet["node-0"], "172.26.2.145", "172.26.2.200", 900, NODE_VIP)
+    web["processes"] = ["nginx"]
+    assert "nginx" not in programs(fleet, VIPS, [])
+    # A container of docker's that answers DNS is no pod of the cluster.
+    dns = pod(fleet["node-0"], "172.26.2.53")
+    dns["cgroup"] = "/system.slice/docker-0f.scope"
+    pod(fleet["node-1"], "172.26.3.53")["processes"] = ["coredns"]
+    assert programs(fleet, VIPS, []) == ["coredns", "kube-dns"]
+
+
+def test_what_runs_for_a_moment_beside_coredns_changes_no_name() -> None:
+    fleet = recorded()
+    for name, address in (("node-0", "172.26.2.53"), ("node-1", "172.26.3.53")):
+        pod(fleet[name], address)["processes"] = ["pause", "coredns", "reloader"]
+    assert programs(fleet, VIPS, []) == ["coredns", "kube-dns"]
 
 
 def test_a_pod_asks_the_service_for_both_kinds_of_name() -> None:

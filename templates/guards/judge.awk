@@ -22,7 +22,7 @@ function sample(name, row, value) { text = text name label(row) " " value "\n" }
 BEGIN {
     split("FORMERR SERVFAIL NXDOMAIN NOTIMP REFUSED", codes, " ")
     codes[0] = "NOERROR"
-    success = "probe_success"; duration = "probe_dns_duration_seconds"
+    success = "dnsmend_guard_success"; duration = "dnsmend_guard_duration_seconds"
     queries = "dnsmend_guard_queries_total"; losses = "dnsmend_guard_lost_total"
 }
 FILENAME == table {

@@ -228,10 +228,10 @@ def test_two_budgets_on_a_pod(selector: Manifest, covered: bool) -> None:
 @pytest.mark.parametrize(
     ("metrics", "code", "said"),
     [
-        ('probe_success{stage="vip",target="172.25.4.1",protocol="udp"} 1', 0, "1 ways to ask are answered"),
-        ('probe_success{stage="vip",target="172.25.4.1",protocol="udp"} 0', 1, "lost: vip 172.25.4.1/udp"),
+        ('dnsmend_guard_success{stage="vip",target="172.25.4.1",protocol="udp"} 1', 0, "1 ways to ask are answered"),
+        ('dnsmend_guard_success{stage="vip",target="172.25.4.1",protocol="udp"} 0', 1, "lost: vip 172.25.4.1/udp"),
         (
-            'probe_success{stage="upstream",target="10.10.0.21",protocol="udp"} 0',
+            'dnsmend_guard_success{stage="upstream",target="10.10.0.21",protocol="udp"} 0',
             2,
             "the guard asks no DNS of this node",
         ),

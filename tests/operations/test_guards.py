@@ -56,7 +56,7 @@ def metrics(node: Node, which: str = "probe") -> Metrics:
 
 def success(node: Node) -> dict[str, bool]:
     """What was answered: "vip 172.25.4.1 udp"."""
-    name = re.compile(r'probe_success\{stage="(.*)",target="(.*)",protocol="(.*)"\}')
+    name = re.compile(r'dnsmend_guard_success\{stage="(.*)",target="(.*)",protocol="(.*)"\}')
     return {" ".join(match.groups()): value == 1 for key, value in metrics(node).items() if (match := name.match(key))}
 
 
@@ -192,7 +192,7 @@ def test_each_fault_is_seen_and_its_end_too(guarded: Node) -> None:
         after = metrics(guarded)
         for counter in ("dnsmend_guard_queries_total", "dnsmend_guard_lost_total"):
             assert after[counter + labels] == counted[counter + labels] + 3
-        assert "probe_dns_duration_seconds" + labels not in after
+        assert "dnsmend_guard_duration_seconds" + labels not in after
         assert run(guarded) == []
         assert success(guarded) == healthy
         assert (

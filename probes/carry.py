@@ -39,6 +39,8 @@ IN_FLIGHT = 64
 """How many tries a node has in flight, over all its sources."""
 RATE = 1000
 """How many tries a node begins in a second, over all its sources, where nothing else is said."""
+MOST_SECONDS = 600
+"""Seconds that no source may outlast, however much it asks, and however little of it is answered."""
 
 # Processes are what asking costs a node, an interpreter most of all: python3 is tried out only after it has failed.
 # Where it cannot work, it has asked nothing, and the next carrier takes its place.
@@ -142,7 +144,7 @@ def _pace(probes: Sequence[Probe], mine: Sequence[Probe], rate: int) -> tuple[in
     share = max(4, IN_FLIGHT // len(grouped(probes)))
     every = sum(probe["tries"] for probe in probes if probe["protocol"] != "icmp")
     pause = every * 1_000_000 // (rate * sum(probe["tries"] for probe in mine))
-    return share, pause, time_limit(mine, share, pause)
+    return share, pause, min(MOST_SECONDS, time_limit(mine, share, pause))
 
 
 def time_limit(probes: Sequence[Probe], in_flight: int, pause: int = 0) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from probes import count, python3, wire
-from probes.carry import IN_FLIGHT, carry, time_limit
+from probes.carry import IN_FLIGHT, MOST_SECONDS, carry, longest, time_limit
 from probes.dns import Answers
 from probes.errors import outcome_of
 from probes.probe import HOST, Outcome, Probe, Result, Try, pod, probe
@@ -84,6 +84,12 @@ def test_the_time_limit_is_above_what_the_deadlines_add_up_to() -> None:
     batches = 320 / IN_FLIGHT
     assert batches * 2.3 + 1 < time_limit(dropped, IN_FLIGHT) < 30
     assert time_limit(dropped, IN_FLIGHT, pause=100_000) == time_limit(dropped, IN_FLIGHT) + 32
+
+
+def test_no_source_asks_for_longer_than_the_most() -> None:
+    sources = [probe("10.9.0.1", "a.x", tries=1000, deadline_s=60, source=pod("a", pid)) for pid in range(1, 21)]
+    assert longest(sources) == MOST_SECONDS
+    assert carry(sources).count(f" {MOST_SECONDS} 4 ") == len(sources)
 
 
 def test_all_sources_ask_for_as_long() -> None:

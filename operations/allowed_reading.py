@@ -17,7 +17,7 @@ from facts import counters, history, snapshot
 from facts.provision import Provision
 from facts.reading import NodeFact
 from facts.runs import Runs, UndoPlan
-from operations import sysctl, wave
+from operations import restricted_shell, sysctl, wave
 from operations.script_patterns import Hole, Tree, of_text
 from probes import capture, carry, ping
 
@@ -47,10 +47,14 @@ _LOCAL = (
     r"|'awk \"/\^ \*\[\|\]-- [0-9]{1,3}(?:\[\.\][0-9]{1,3}){3}\\\$/ \{ getline; if \(/32 host LOCAL/\) found = 1 \}"
     r" END \{ exit !found \}\" /proc/net/fib_trie'"
 )
-#: `probes.carry`: a row's fields. What is compared or counted must be a number: bash would evaluate anything else.
+#: One byte of a DNS name: escaped what no host's name has, from a space on (dnspython's to_text).
+_BYTE = r"[A-Za-z0-9_*-]|\\[.\\]|\\0(?:3[2-9]|[4-9][0-9])|\\1(?:[01][0-9]|2[0-6])"
+_TYPE, _CLASS = "|".join(restricted_shell.TYPES), "|".join(restricted_shell.CLASSES)
+#: `probes.carry`: a row's fields. What is compared or counted must be a number: bash would evaluate anything else. That
+#: its bytes are the question for its name, type and class is seen by the shell.
 _ROW = (
     rf"'[0-9]{{1,4}} (?:udp|tcp) (?:{ADDRESS}) [0-9]{{1,5}} [0-9]{{1,4}} [0-9]{{1,8}} [0-9]{{1,5}} (?:[0-9a-f]{{2}})+ "
-    r"[A-Za-z0-9_.*\\-]{1,1010} [A-Z0-9]{1,16} [A-Z0-9]{1,16}'"
+    rf"(?:(?:(?:{_BYTE}){{1,63}}\.)+|\.) (?:{_TYPE}) (?:{_CLASS})'"
 )
 #: pcap-filter(7), and no option: tcpdump would take a word that begins with a dash for one, wherever it stands.
 _FILTER = r"'[(a-z][a-z0-9 ().:&|=<>\[\]]*'"
@@ -99,9 +103,10 @@ def _questions() -> Tree:
     """`probes.carry`, whatever it asks."""
     begin, end = carry.carry([]).rsplit("\nwait\n", 1)
     before, after = begin.split("'[]'")
-    where = [" ", _one(r"[0-9]{1,4}"), " ", _one(_NETNS), " ", _one(_LOCAL), " ", _one(r"[0-9]{1,4}"), " "]
+    seconds = rf"[1-{carry.MOST_SECONDS // 100 - 1}]?[0-9]{{1,2}}|{carry.MOST_SECONDS}"
+    where = [" ", _one(r"[0-9]{1,4}"), " ", _one(_NETNS), " ", _one(_LOCAL), " ", _one(seconds), " "]
     ask = ["\nask", *where, _one(r"[0-9]{1,3} [0-9]{1,9}"), {"each": "rows", "body": [" ", _one(_ROW)]}, " &"]
-    arguments = _one(rf"[0-9]{{1,4}} (?:{ADDRESS}) [0-9]{{1,4}} [0-9]{{1,2}} [0-9]{{1,4}}")
+    arguments = _one(rf"[0-9]{{1,4}} (?:{ADDRESS}) (?:[1-9][0-9]{{0,2}}|1000) [0-9]{{1,2}} [0-9]{{1,3}}")
     rows = {"each": "echoes", "body": [" ", arguments]}
     echo = ["\nwithin", *where, f"sh -c {shlex.quote(ping.SCRIPT)} sh", rows, " &"]
     return [before, _one(QUOTED), after, {"each": "sources", "body": [{"either": [ask, echo]}]}, f"\nwait\n{end}"]

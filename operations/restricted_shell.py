@@ -4,8 +4,9 @@ This file is put on a node as it stands, with KNOWN filled in (`operations.privi
 3.6 or newer (hence the quoted annotations). pyinfra starts it as any shell: `sudo -H -n dnsmend-read -c SCRIPT`.
 
 A script without data is known by its SHA-256. One with data has to match a tree (`operations.script_patterns`) from its
-first to its last character, and every hole takes only what is one word to sh. What it reads from its standard input is
-looked at as well. Whatever is not known is refused, and nothing is run.
+first to its last character, and every hole takes only what is one word to sh. Questions have to be what their words
+say, and not too many. What it reads from its standard input is looked at as well. Whatever is not known is refused,
+and nothing is run.
 """
 
 import base64
@@ -16,6 +17,7 @@ import os
 import re
 import shlex
 import stat
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +35,15 @@ REFUSED = 126
 #: Files that one change may touch, and bytes of all their new texts, in base64.
 MOST_EDITS = 8
 MOST_BYTES = 4000000
+#: Of all questions of one script: tries, as many as their ids can tell apart, and tries that begin in a second, as many
+#: as a policy may have (`probe_rate`) and as pauses of whole microseconds add.
+MOST_TRIES = 38400
+FASTEST = 10200
+#: Tries in flight, over all sources, and of each source where these are many.
+IN_FLIGHT, IN_FLIGHT_OF_ONE = 64, 4
+#: What may be asked for: nothing that is for more than one name's data, such as AXFR and ANY.
+TYPES = {"A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "PTR": 12, "MX": 15, "TXT": 16, "AAAA": 28, "SRV": 33}
+CLASSES = {"IN": 1, "CH": 3}
 
 # Where dnsmasq's files are, and the one that Debian's and Red Hat's units read as shell.
 _DEFAULTS = re.compile(r"/etc/(?:default|sysconfig)/dnsmasq")
@@ -114,7 +125,10 @@ def known(script: str) -> "tuple[str, dict[str, str]]":
         if match is None:
             continue
         held = {**edits, **match.groupdict()}
-        if all(_one_word(tree, held[group]) for group, tree in KNOWN["inside"].items() if group in held):
+        if not all(_one_word(tree, held[group]) for group, tree in KNOWN["inside"].items() if group in held):
+            continue
+        asking = shlex.split(held["asking"])[0] if "asking" in held else script
+        if name not in ("questions", "captures") or _are_bounded(asking):
             return name, held
     raise Refused(
         f"this account may only {KNOWN['may']}, and that is none of the scripts for it "
@@ -136,6 +150,41 @@ def _edits(script: str) -> "dict[str, str]":
 def _one_word(tree: "list[Any]", quoted: str) -> bool:
     words = shlex.split(quoted)
     return len(words) == 1 and re.fullmatch(Pattern(tree, {}, {}).text, words[0]) is not None
+
+
+def _are_bounded(asking: str) -> bool:
+    """Whether a script of questions asks no more than dnsmend does, and nothing but DNS.
+
+    + asking: a script that the tree of questions takes, in which no other line begins like those with rows
+    """
+    sources = [shlex.split(line) for line in re.findall("(?m)^ask [0-9].*", asking)]
+    rows = [row.split(" ") for words in sources for row in words[7:-1]]
+    most = max(IN_FLIGHT_OF_ONE, IN_FLIGHT // max(1, len(sources)))
+    pauses = [int(words[6]) for words in sources]
+    return (
+        sum(int(row[4]) for row in rows) < MOST_TRIES
+        # What is beyond the last id would be bytes in front of the question.
+        and all(int(row[6]) + int(row[4]) < MOST_TRIES for row in rows)
+        and all(1 <= int(words[5]) <= most for words in sources)
+        and all(pauses)
+        and sum(1000000 / pause for pause in pauses) <= FASTEST
+        and all(row[7] == _question(*row[8:]) for row in rows)
+    )
+
+
+def _question(name: str, rdtype: str, rdclass: str) -> str:
+    """A DNS query behind its id, in hex, as `probes.wire` makes it; "" for one that is none."""
+    wire = b""
+    for label in re.findall(r"((?:[^.\\]|\\[0-9]{3}|\\[^0-9])+)\.", name):
+        text = "".join(
+            chr(int(number)) if number else byte for number, byte in re.findall(r"\\([0-9]{3})|\\?(.)", label)
+        )
+        wire += bytes([len(text)]) + text.encode("ascii")
+    # A label of ten bytes begins with a line feed: spaces and the like behind it would be a command to many a server.
+    if len(wire) > 254 or ("\\" in name and b"\n" in wire):
+        return ""
+    header = struct.pack(">5H", 0x0100, 1, 0, 0, 0)
+    return (header + wire + struct.pack(">x2H", TYPES[rdtype], CLASSES[rdclass])).hex()
 
 
 def check_change(held: "dict[str, str]", payload: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
+import dns.rdataclass
+import dns.rdatatype
 import pytest
 
 from facts import counters, history, snapshot
@@ -19,9 +22,9 @@ from operations import privileges, restricted_shell, wave
 from operations.allowed_reading import reading
 from operations.script_patterns import Hole, of_template, of_text
 from operations.sysctl import Settings
-from probes import capture
+from probes import capture, wire
 from probes.capture_filter import Point
-from probes.carry import carry
+from probes.carry import IN_FLIGHT, carry
 from probes.probe import HOST, Probe, pod, probe
 
 POD = pod("default/client", 4321, address="172.26.2.145")
@@ -75,6 +78,36 @@ def test_every_question_is_known(asked: list[Probe]) -> None:
     assert name_of(carry(asked)) == "questions"
 
 
+def test_as_much_as_dnsmend_ever_asks_is_known() -> None:
+    """A policy's most: 200 tries, 30 s, 20 pods, 10000 questions a second; and as many as their ids can tell apart."""
+    sources = [HOST, *(pod("x", pid) for pid in range(1, 21))]
+    proof = [probe("172.25.4.1", "a.x", source=source, tries=200, deadline_s=30) for source in sources] * 3
+    for rate in (10, 1000, 9973, 10_000):
+        for asked in (PROBES, PROBES[:1], proof, [probe("172.25.4.1", "a.x", tries=999)] * 38):
+            assert name_of(carry(asked, rate)) == "questions"
+
+
+def test_what_the_shell_knows_of_questions_is_what_they_are_made_of() -> None:
+    assert restricted_shell.MOST_TRIES == wire.IDS and restricted_shell.IN_FLIGHT == IN_FLIGHT
+    assert all(dns.rdatatype.from_text(name) == number for name, number in restricted_shell.TYPES.items())
+    assert all(dns.rdataclass.from_text(name) == number for name, number in restricted_shell.CLASSES.items())
+    assert not [line for line in carry([]).split("\n") if line.startswith("ask ")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "kubernetes.default.svc.cluster.local",
+        "prometheus.monitoring.svc",
+        "Mixed-Case_1.x",
+        r"a\032b.\\\046.x",
+        ".".join(["a" * 63] * 3 + ["a" * 61]),
+    ],
+)
+def test_every_name_is_known(name: str) -> None:
+    assert name_of(carry([probe("172.25.4.1", name)])) == "questions"
+
+
 def test_a_capture_is_known_wherever_it_is() -> None:
     assert name_of(capture.script(POINTS, PROBES, [53, 1053])) == "captures"
     assert name_of(capture.script(POINTS[:1], PROBES[:1])) == "captures"
@@ -97,6 +130,14 @@ def replaced(old: str, new: str) -> Change:
     return change
 
 
+def renamed(name: str, labels: bytes) -> Change:
+    """Another name than version.bind, and the bytes that belong to it."""
+    return replaced(f"{VERSION} version.bind. ", f"{VERSION[:20]}{labels.hex()}{VERSION[-8:]} {name} ")
+
+
+#: The first question's bytes, behind their id.
+VERSION = wire.without_id(PROBES[0])
+
 HOSTILE: dict[str, Change] = {
     "a command of its own": lambda script: "id",
     "nothing": lambda script: "",
@@ -116,6 +157,30 @@ HOSTILE: dict[str, Change] = {
     "a newline in a row": replaced("version.bind. TXT", "version.bind.\nid\n TXT"),
     "an option for dig": replaced("version.bind. TXT", "version.bind. -f/etc/shadow"),
     "another carrier": replaced("exec {never}<> <(:)", "id; exec {never}<> <(:)"),
+    "bytes that are no DNS": replaced(VERSION, b"POST /quit HTTP/1.0\r\n\r\n".hex()),
+    "bytes before the question": replaced(VERSION, "0d0a" + VERSION),
+    "bytes behind the question": replaced(VERSION, VERSION + "0d0a"),
+    "no question": replaced(VERSION, "00"),
+    "an update": replaced(VERSION, "2800" + VERSION[4:]),
+    "two questions": replaced(VERSION, VERSION[:4] + "0002" + VERSION[8:]),
+    "an additional section": replaced(VERSION, VERSION[:16] + "0001" + VERSION[20:]),
+    "another name than its own": replaced("version.bind. TXT CH", "version.dino. TXT CH"),
+    "another type than its own": replaced("version.bind. TXT CH", "version.bind. A CH"),
+    "another class than its own": replaced("version.bind. TXT CH", "version.bind. TXT IN"),
+    "a whole zone": replaced(f"{VERSION} version.bind. TXT CH", f"{VERSION[:-8]}00fc0001 version.bind. AXFR IN"),
+    "a line feed in a name": renamed(r"a\010b.", b"\3a\nb\0"),
+    "a line of words in a name": renamed(r"aaaaaaaaaa.FLUSHALL\032\032.", b"\naaaaaaaaaa\nFLUSHALL  \0"),
+    "a label with a pointer's length": renamed("a" * 192 + ".", b"\xc0" + b"a" * 192 + b"\0"),
+    "a name that is too long": renamed(("a" * 63 + ".") * 4, (b"\x3f" + b"a" * 63) * 4 + b"\0"),
+    "more tries than ids can tell apart": lambda script: re.sub("( '1 tcp .*?') &", r"\1\1\1\1 &", script).replace(
+        " 5353 135 ", " 5353 9999 "
+    ),
+    "ids of three bytes": replaced(" 2000000 0 0100", " 2000000 99999 0100"),
+    "more tries in flight": replaced(" 16 1387 '0", " 17 1387 '0"),
+    "no pause between tries": replaced(" 16 1387 '0", " 16 0 '0"),
+    "hardly a pause between tries": replaced(" 16 1387 '0", " 16 90 '0"),
+    "more than ten minutes": replaced(" 50 16 1387 '0", " 601 16 1387 '0"),
+    "pings without an end": replaced("sh 3 172.25.4.1 20 ", "sh 3 172.25.4.1 9999 "),
     "a quote in the JSON": replaced('"name":"default/client"', '"name":"\';id;\'"'),
 }
 

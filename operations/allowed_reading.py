@@ -20,6 +20,8 @@ from facts.runs import Runs, UndoPlan
 from operations import restricted_shell, sysctl, wave
 from operations.script_patterns import Hole, Tree, of_text
 from probes import capture, carry, ping
+from probes.capture_filter import Point, begins, expression
+from probes.probe import probe
 
 
 class Known(TypedDict):
@@ -56,8 +58,9 @@ _ROW = (
     rf"'[0-9]{{1,4}} (?:udp|tcp) (?:{ADDRESS}) [0-9]{{1,5}} [0-9]{{1,4}} [0-9]{{1,8}} [0-9]{{1,5}} (?:[0-9a-f]{{2}})+ "
     rf"(?:(?:(?:{_BYTE}){{1,63}}\.)+|\.) (?:{_TYPE}) (?:{_CLASS})'"
 )
-#: pcap-filter(7), and no option: tcpdump would take a word that begins with a dash for one, wherever it stands.
-_FILTER = r"'[(a-z][a-z0-9 ().:&|=<>\[\]]*'"
+_PORT = r"[0-9]{1,5}"
+#: Ports, and names, of one capture: more than a diagnosis has, and fewer than would be any port.
+_MOST = 64
 _INTERFACE = r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]{0,14}"
 
 
@@ -115,17 +118,17 @@ def _questions() -> Tree:
 def _captures() -> Tree:
     """`probes.capture`, wherever it captures and whatever it asks meanwhile."""
     number = r"[0-9]{1,4}"
-    places = (number, _NETNS, r"[0-9]{1,20}", _INTERFACE, _FILTER, r"''|[0-9a-f]{8}|[0-9a-f]{32}")
+    places = (number, _NETNS, r"[0-9]{1,20}", _INTERFACE, _filter(), r"''|[0-9a-f]{8}|[0-9a-f]{32}")
     start = [part for place in places for part in (" ", _one(place))]
     capture_at = ["    capture", *start, " &"]
     holes: dict[str, Tree] = {
         "POINTS": [_one(QUOTED)],
-        "SECONDS": [_one(r"[0-9]{1,2}")],
+        "SECONDS": [_one(rf"[1-{capture.MOST_SECONDS // 10 - 1}]?[0-9]|{capture.MOST_SECONDS}")],
         "COUNT": [_one(rf"[1-{capture.MOST_POINTS}]")],
         "ASK": [{"hole": "asking", "like": QUOTED.replace(r"\n", "")}],
         "STARTS": [*capture_at, {"each": "points", "body": ["\n", *capture_at]}],
-        "NAMES": [_one(r"(?:[0-9a-f]+(?:,[0-9a-f]+)*)?")],
-        "PORTS": [_one(r"[0-9]{1,5}(?:,[0-9]{1,5})*")],
+        "QUESTIONS": [{"hole": "about", "like": r"[0-9a-f]+(?:,[0-9a-f]+)*"}],
+        "PORTS": [_one(_some(_PORT, ","))],
     }
     tree: Tree = []
     for number_of, part in enumerate(re.split(r"@([A-Z0-9]+)@", capture.SCRIPT.strip())):
@@ -134,6 +137,22 @@ def _captures() -> Tree:
         else:
             tree.append(part)
     return tree
+
+
+def _filter() -> str:
+    """`probes.capture_filter`, quoted, whatever the hosts, the ports and the first bytes of names."""
+    place: Point = {"interface": "", "role": "uplink", "netns": "", "inode": 0, "host": ""}
+    asked = [probe("192.0.2.1", "abc")]
+    like = "|".join(re.escape(expression({**place, "host": host}, asked, [65535])) for host in ("", "192.0.2.1"))
+    # What has a port stands in parentheses of its own, once for each.
+    like = re.sub(r"\\\(([^()]*65535[^()]*)\\\)", lambda match: rf"\({_some(match[1].replace('65535', _PORT))}\)", like)
+    name = re.escape(begins("abc"))
+    like = like.replace(name, _some(name.replace("0x3414243", "0x[0-9a-f]{1,8}") + "|udp"))
+    return f"'(?:{like.replace(re.escape('192.0.2.1'), f'(?:{ADDRESS})')})'"
+
+
+def _some(like: str, between: str = " or ") -> str:
+    return f"(?:{like})(?:{between}(?:{like})){{0,{_MOST - 1}}}"
 
 
 def _one(like: str) -> dict[str, str]:

@@ -128,7 +128,7 @@ def known(script: str) -> "tuple[str, dict[str, str]]":
         if not all(_one_word(tree, held[group]) for group, tree in KNOWN["inside"].items() if group in held):
             continue
         asking = shlex.split(held["asking"])[0] if "asking" in held else script
-        if name not in ("questions", "captures") or _are_bounded(asking):
+        if name not in ("questions", "captures") or _are_bounded(asking, held.get("about")):
             return name, held
     raise Refused(
         f"this account may only {KNOWN['may']}, and that is none of the scripts for it "
@@ -152,10 +152,11 @@ def _one_word(tree: "list[Any]", quoted: str) -> bool:
     return len(words) == 1 and re.fullmatch(Pattern(tree, {}, {}).text, words[0]) is not None
 
 
-def _are_bounded(asking: str) -> bool:
+def _are_bounded(asking: str, about: "str | None") -> bool:
     """Whether a script of questions asks no more than dnsmend does, and nothing but DNS.
 
     + asking: a script that the tree of questions takes, in which no other line begins like those with rows
+    + about: the questions (name, type, class) whose packets are captured meanwhile, in hex; None: no capture
     """
     sources = [shlex.split(line) for line in re.findall("(?m)^ask [0-9].*", asking)]
     rows = [row.split(" ") for words in sources for row in words[7:-1]]
@@ -169,6 +170,7 @@ def _are_bounded(asking: str) -> bool:
         and all(pauses)
         and sum(1000000 / pause for pause in pauses) <= FASTEST
         and all(row[7] == _question(*row[8:]) for row in rows)
+        and about in (None, ",".join(sorted({row[7][20:] for row in rows})))
     )
 
 

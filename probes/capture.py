@@ -28,12 +28,11 @@ from pathlib import Path
 from shlex import quote
 from typing import TypedDict
 
-import dns.name
 from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 from typing_extensions import override
 
-from probes import sniff
+from probes import sniff, wire
 from probes.capture_filter import Point, expression, packed
 from probes.carry import RATE, carry, time_limit
 from probes.probe import Probe, Result
@@ -49,6 +48,8 @@ MOST_POINTS = 8
 MOST_SECONDS = 60
 #: A late answer may still come so long after the last question.
 _LATE = 0.3
+#: Bytes between a message's id and its question.
+_BEFORE = 10
 
 
 class Capture(TypedDict):
@@ -88,7 +89,7 @@ fi
 capture() {
     number=$1 netns=$2 inode=$3 interface=$4 filter=$5
     if [ -n "$python3" ]; then
-        set -- python3 -IBS -c @SNIFF@ "$interface" @PACKETS@ @SNAP@ "$6" @NAMES@ @PORTS@
+        set -- python3 -IBS -c @SNIFF@ "$interface" @PACKETS@ @SNAP@ "$6" @QUESTIONS@ @PORTS@
     else
         set -- tcpdump -i "$interface" -p -n -U --immediate-mode -s @SNAP@ -c @PACKETS@ -w - "$filter"
     fi
@@ -164,14 +165,13 @@ def script(points: Sequence[Point], probes: Sequence[Probe], ports: Iterable[int
         f"{quote(expression(point, questions, every))} {quote(packed(point['host']))} &"
         for number, point in enumerate(points)
     ]
-    names = sorted({(dns.name.from_text(probe["name"]).to_wire() or b"").hex() for probe in questions})
     texts = FIXED | {
         "POINTS": quote(json.dumps(list(points), separators=(",", ":"))),
         "SECONDS": str(min(MOST_SECONDS, time_limit(questions, len(questions), 1_000_000 // rate) + 5)),
         "COUNT": str(len(points)),
         "ASK": quote(asking),
         "STARTS": "\n".join(starts),
-        "NAMES": ",".join(names),
+        "QUESTIONS": ",".join(sorted({wire.without_id(probe)[2 * _BEFORE :] for probe in questions})),
         "PORTS": ",".join(map(str, every)),
     }
     return re.sub(r"@([A-Z0-9]+)@", lambda match: texts[match[1]], SCRIPT).strip()

@@ -40,7 +40,7 @@ def expression(point: Point, probes: Sequence[Probe], ports: Sequence[int]) -> s
     errors = "icmp[0] == 3 or (ip6[6] == 58 and ip6[40] == 1)"
     if point["host"]:
         return f"host {ip_address(point['host'])} and (((udp or tcp) and ({port})) or {errors})"
-    names = " or ".join(sorted({_begins(probe["name"]) for probe in probes}))
+    names = " or ".join(sorted({begins(probe["name"]) for probe in probes}))
     tunnels = " or ".join(f"port {number}" for number in (*VXLAN_PORTS, GENEVE_PORT))
     # Behind the outer UDP header: 8 bytes of the tunnel's, 14 of Ethernet's, 20 of IP's, then both ports.
     inside = " or ".join(f"udp[50:2] == {number} or udp[52:2] == {number}" for number in ports)
@@ -56,7 +56,7 @@ def packed(address: str) -> str:
     return ip_address(address).packed.hex() if address else ""
 
 
-def _begins(name: str) -> str:
+def begins(name: str) -> str:
     """True for UDP messages whose question begins like this name, in either case (0x20 encoding mixes it)."""
     wire = dns.name.from_text(name).to_wire() or b""
     if len(wire) < 4:

@@ -2,9 +2,9 @@
 
 This file is run there as it stands: `python3 -c`, its standard library, 3.6 or newer (hence the quoted annotations). It
 writes a pcap file to its standard output and says what tcpdump says on standard error. Arguments: interface, packets at
-most, bytes of each, the address that every packet must have or "", the questions' names in hex, the ports.
+most, bytes of each, the address that every packet must have or "", the questions (name, type, class) in hex, the ports.
 
-A packet is taken if it holds one of the names, or if it is short and one of the ports is in its head: the beginning
+A packet is taken if it holds one of the questions, or if it is short and one of the ports is in its head: the beginning
 and the end of a TCP connection, an ICMP error. That may take too much, which the reader passes over; a kernel's filter
 would need a program for each kind of tunnel. Sources: packet(7), if_arp.h.
 """
@@ -27,7 +27,7 @@ def stop(*_: object) -> None:
     raise SystemExit
 
 
-def wanted(data: bytes, host: bytes, names: "list[bytes]", ports: "list[bytes]") -> bool:
+def wanted(data: bytes, host: bytes, questions: "list[bytes]", ports: "list[bytes]") -> bool:
     """Whether a packet may belong to a question, or to an error about one."""
     head = data[:HEAD]
     if host and host not in head:
@@ -35,10 +35,10 @@ def wanted(data: bytes, host: bytes, names: "list[bytes]", ports: "list[bytes]")
     if len(data) <= HEAD and any(port in head for port in ports):
         return True
     lowered = data.lower()
-    return any(name in lowered for name in names)
+    return any(question in lowered for question in questions)
 
 
-def main(interface: str, most: int, snap: int, host: bytes, names: "list[bytes]", ports: "list[bytes]") -> None:
+def main(interface: str, most: int, snap: int, host: bytes, questions: "list[bytes]", ports: "list[bytes]") -> None:
     sniffer = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
     sniffer.bind((interface, ETH_P_ALL))
     link = 1 if sniffer.getsockname()[3] in ETHERNET else 101
@@ -49,7 +49,7 @@ def main(interface: str, most: int, snap: int, host: bytes, names: "list[bytes]"
     try:
         while taken < most:
             data = sniffer.recv(65535)
-            if wanted(data, host, names, ports):
+            if wanted(data, host, questions, ports):
                 now, cut = time.time(), data[:snap]
                 os.write(1, struct.pack("=IIII", int(now), int(now % 1 * 1e6), len(cut), len(data)) + cut)
                 taken += 1
@@ -65,6 +65,6 @@ if __name__ == "__main__":
         int(sys.argv[2]),
         int(sys.argv[3]),
         bytes.fromhex(sys.argv[4]),
-        [bytes.fromhex(name).lower() for name in sys.argv[5].split(",")],
+        [bytes.fromhex(question).lower() for question in sys.argv[5].split(",")],
         [int(port).to_bytes(2, "big") for port in sys.argv[6].split(",")],
     )

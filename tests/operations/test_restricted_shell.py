@@ -111,6 +111,9 @@ def test_every_name_is_known(name: str) -> None:
 def test_a_capture_is_known_wherever_it_is() -> None:
     assert name_of(capture.script(POINTS, PROBES, [53, 1053])) == "captures"
     assert name_of(capture.script(POINTS[:1], PROBES[:1])) == "captures"
+    for asked in (each for each in PROBES if each["name"]):
+        for point in POINTS:
+            assert name_of(capture.script([point] * capture.MOST_POINTS, [asked] * 8, range(5300, 5340))) == "captures"
 
 
 def test_settings_and_refusals_are_known() -> None:
@@ -193,7 +196,33 @@ def test_what_is_like_a_question_is_refused(change: Change) -> None:
     assert "this account may only look at this node" in said and "deploys/privileges.py" in said
 
 
+#: The filter of the first point, and the third one's, as they begin.
+OF_HOST = "host 172.26.2.145 and (((udp or tcp) and (port 53 or port 5353))"
+OF_UPLINK = "(udp and (port 53 or port 5353) and (udp[20:4] & 0xdfdfdfdf == "
+
+
+def filtered(text: str) -> Change:
+    """Another filter for the first point."""
+    return lambda script: re.sub(f"'{re.escape(OF_HOST)}[^']*'", lambda _: f"'{text}'", script)
+
+
 HOSTILE_CAPTURES: dict[str, Change] = {
+    "any packet of TCP": filtered("tcp"),
+    "another filter": filtered("host 10.0.0.5 and tcp port 6379"),
+    "no port": filtered("host 172.26.2.145 and (((udp or tcp)) or icmp[0] == 3)"),
+    "anything else as well": replaced(OF_HOST, f"{OF_HOST} or tcp"),
+    "a range of ports": replaced(OF_HOST, OF_HOST.replace("port 53 ", "portrange 1-65535 ")),
+    "a port by its name": replaced(OF_HOST, OF_HOST.replace("port 53 ", "port http ")),
+    "hundreds of ports": replaced(OF_HOST, OF_HOST.replace("port 53 ", "port 53 or port 54 " + "or port 55 " * 300)),
+    "a network for a host": replaced("host 172.26.2.145", "net 0.0.0.0/0"),
+    "another mask": replaced(f"{OF_UPLINK}", OF_UPLINK.replace("0xdfdfdfdf", "0x0")),
+    "any name": replaced(f"{OF_UPLINK}", OF_UPLINK.replace("(udp[20:4]", "(udp or tcp or udp[20:4]")),
+    "any bytes, without tcpdump": replaced(f"{VERSION[20:]} 53,", "00 53,"),
+    "no bytes, without tcpdump": lambda script: re.sub(r'"\$6" [0-9a-f,]+ ', '"$6"  ', script),
+    "all ports, without tcpdump": replaced(" 53,5353\n", f" {','.join(map(str, range(1, 99)))}\n"),
+    "a question that is none": replaced(f" {VERSION} ", " 0d0a "),
+    "more tries than ids can tell apart": replaced(" 2000000 0 0100", " 2000000 38400 0100"),
+    "some seconds more than a minute": lambda script: re.sub("timeout -k 1 [0-9]+ ", "timeout -k 1 61 ", script),
     "an option for tcpdump": replaced("'host 172.26.2.145", "'-z id"),
     "an option, without quotes": replaced("'(udp and (port 53", "-wfile'(udp and (port 53"),
     "another interface": replaced(" bond0.12 ", " '-w/etc/passwd' "),
@@ -208,6 +237,7 @@ HOSTILE_CAPTURES: dict[str, Change] = {
 @pytest.mark.parametrize("change", HOSTILE_CAPTURES.values(), ids=HOSTILE_CAPTURES)
 def test_what_is_like_a_capture_is_refused(change: Change) -> None:
     script = capture.script(POINTS, PROBES[:2])
+    assert change(script) != script
     refused(change(script))
 
 

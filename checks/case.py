@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from checks.finding import Finding, Status
+from facts.addresses import of_endpoint
 from facts.dnsmasq import Instance
 from facts.snapshot import Snapshot
 from models import kube_services, node
@@ -91,8 +92,7 @@ class Case:
 
     def answered(self, end: str) -> bool:
         """Whether an endpoint ("10.244.0.11:53") has answered a question of this node."""
-        address, _, port = end.rpartition(":")
-        at = (address.strip("[]"), int(port))
+        at = of_endpoint(end)
         return any(
             received(result)
             for result in self.results
@@ -101,7 +101,7 @@ class Case:
 
     def alive(self, end: str) -> bool:
         """Whether an endpoint has answered this node, or is a pod that runs CoreDNS."""
-        return end.rpartition(":")[0].strip("[]") in self.resolvers.programs or self.answered(end)
+        return of_endpoint(end)[0] in self.resolvers.programs or self.answered(end)
 
     def unread(self, needed: Iterable[str] = _READ) -> str:
         """Why the node is not known well enough, "" if it is. A snapshot of an earlier version lacks sections."""

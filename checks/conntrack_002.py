@@ -9,6 +9,7 @@ from __future__ import annotations
 from checks import guard
 from checks.case import Case
 from checks.finding import Finding, Status
+from facts.addresses import of_endpoint
 from facts.conntrack import Flows
 from facts.ipvs import stale_connections
 from models import kube_services
@@ -60,5 +61,5 @@ def _stale(case: Case, flow: Flows) -> bool:
     # A pod that any node still sends to is alive as far as anybody knows: that this one lacks it is IPVS-003.
     peers = kube_services.peers(case.name, case.fleet, flow["destination"], "udp").values()
     targets = case.targets(flow["destination"], "udp").union(*peers)
-    alive = {target.rpartition(":")[0].strip("[]") for target in targets}
+    alive = {of_endpoint(target)[0] for target in targets}
     return flow["reply_source"] not in alive and (flow["destination"], flow["reply_source"]) not in kept

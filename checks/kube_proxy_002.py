@@ -49,8 +49,9 @@ def check(case: Case) -> list[Finding]:
     succeeded = f"the last sync that succeeded was {max(age, 0):.0f} s ago"
     always = kube_services.mode(case.snapshot) == "ipvs"
     waits = sync["clock"] - sync["last_queued"] if sync["last_queued"] > sync["last"] else 0.0
-    if age > (limit if always else _HOUR_S + limit):
-        sentence = f"{succeeded}, with a limit of {limit if always else _HOUR_S + limit:.0f} s{health}"
+    most = limit if always else _HOUR_S + limit
+    if age > most:
+        sentence = f"{succeeded}, with a limit of {most:.0f} s{health}"
         return [case.finding(ID, TITLE, Status.FAIL, sentence, evidence, OPERATION)]
     if not always and waits > limit:
         sentence = f"a change has waited for a sync for {waits:.0f} s, with a limit of {limit:.0f} s{health}"

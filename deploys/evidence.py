@@ -17,6 +17,7 @@ from pyinfra.api.host import Host
 
 from checks.captured import Journey, journeys
 from checks.diagnosis import Hop
+from facts.addresses import of_endpoint
 from facts.changes import DAYS
 from facts.coredns_logs import of_kubectl
 from facts.history import TIMEOUT, History, NodeHistory
@@ -233,9 +234,9 @@ def _beyond(
     found: dict[tuple[str, int], None] = {}
     for asked in probes:
         for target in sorted(kube_services.targets(name, fleet, {}, asked["destination"], asked["protocol"])):
-            address, _, port = target.rpartition(":")
-            if port.isdecimal():
-                found[address.strip("[]"), int(port)] = None
+            address, port = of_endpoint(target)
+            if port:
+                found[address, port] = None
     for hop in hops:
         if hop["node"] == name and hop["stage"] in ("dnsmasq to upstream", "endpoint to upstream"):
             found[hop["destination"], hop["port"]] = None

@@ -14,11 +14,11 @@ from pyinfra.api.state import State
 from deploys import policy as policies
 from deploys.once import once
 from facts import cluster, snapshot
-from facts.addresses import ip_address
+from facts.addresses import endpoint, ip_address
 from facts.kubectl import Kubectl, KubectlError
 from facts.snapshot import Snapshot
 from models import corefile, node
-from models.kube_services import PROGRAMS
+from models.kube_services import runs_dns
 from models.listed import listed
 from models.refused import Refused
 from models.upstreams import usable
@@ -139,17 +139,14 @@ def _nameservers(fleet: Mapping[str, Snapshot | None]) -> list[str]:
     """What the resolv.conf of any CoreDNS in a pod names."""
     found: set[str] = set()
     for read in fleet.values():
-        pids = {asker.pid for asker in node.askers(read) if asker.kubernetes} if read else set[int]()
-        for pod in read["pods"]["value"] if read else ():
-            if pod["pid"] in pids and PROGRAMS & set(pod["processes"]):
+        for pod in node.kubernetes_pods(read) if read else ():
+            if runs_dns(pod):
                 found |= {str(ip_address(address)) for address in pod["nameservers"] if usable(address)}
     return sorted(found)
 
 
 def _end(address: str, port: int) -> str:
-    if port == 53:
-        return address
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    return address if port == 53 else endpoint(address, port)
 
 
 def _corefiles(kubectl: Kubectl, namespace: str) -> dict[str, str]:

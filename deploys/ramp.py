@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import cast
 
 from pyinfra.api.facts import get_fact
 from pyinfra.api.host import Host
 
+from facts.addresses import ip_address, of_endpoint
 from facts.snapshot import Snapshot
 from models import kube_services, node
 from probes import blast
@@ -120,15 +120,14 @@ def _ask(host: Host, loads: list[Load]) -> list[Measured]:
 def _pod(snapshot: Snapshot, address: str, services: Sequence[str]) -> Source | None:
     """A pod to ask from, not one that is behind the service: what comes back to its sender is another matter."""
     behind = {
-        target
+        of_endpoint(target)[0]
         for service in services
         for protocol in kube_services.PROTOCOLS
         for target in kube_services.targets("", {"": snapshot}, {}, service, protocol)
     }
     version = ip_address(address).version
     for asker in node.askers(snapshot):
-        ending = f"[{asker.address}]:53" if version == 6 else f"{asker.address}:53"
-        if asker.kubernetes and ip_address(asker.address).version == version and ending not in behind:
+        if asker.kubernetes and ip_address(asker.address).version == version and asker.address not in behind:
             return pod(asker.name, asker.pid, address=asker.address)
     return None
 

@@ -25,3 +25,20 @@ def address_text(text: str) -> str:
 def ip_network(text: str) -> Network:
     """As `ipaddress.ip_network`, bits of the host allowed. Raises ValueError."""
     return ipaddress.ip_network(text, strict=False)
+
+
+def endpoint(address: str, port: int) -> str:
+    """Both as one word, as iptables, ss(8) and kubectl write them: `10.244.0.11:53`, `[fd00::11]:53`."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def of_endpoint(text: str) -> tuple[str, int]:
+    """Address and port of such a word; ("", 0) for any other one, for rules may hold anything."""
+    address, _, port = text.rpartition(":")
+    address = address.removeprefix("[").removesuffix("]")
+    try:
+        ip_address(address)
+    except ValueError:
+        return "", 0
+    good = port.isdecimal() and len(port) < 6 and "%" not in address and 0 < int(port) < 65536
+    return (address, int(port)) if good else ("", 0)

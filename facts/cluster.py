@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, TypedDict, TypeVar
 
+from facts.addresses import endpoint
 from facts.kubectl import Kubectl, KubectlError
 
 T = TypeVar("T")
@@ -195,8 +196,7 @@ def _endpoints(one: Mapping[str, Any], names: set[str]) -> list[Endpoint]:
 
 
 def _end(address: str, port: int) -> str:
-    plain, port = ip_address(address), int(port)
-    return f"[{plain}]:{port}" if plain.version == 6 else f"{plain}:{port}"
+    return endpoint(str(ip_address(address)), int(port))
 
 
 def _version(end: str) -> int:

@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from facts.addresses import ip_address
+from facts.pods import Pod
+from facts.snapshot import Snapshot
 from models.upstreams import Upstream, of_resolv_conf, usable
 
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|(\S+)')
@@ -71,6 +73,15 @@ def forwarded(corefile: str) -> list[tuple[str, int]]:
             elif usable(host) and 0 < port < 65536:
                 found.append((str(ip_address(host)), port))
     return list(dict.fromkeys(found))
+
+
+def of_pod(pod: Pod, snapshot: Snapshot) -> list[Upstream]:
+    """Whom a resolver in a pod asks: as its Corefile says, else its resolv.conf (dnsPolicy Default)."""
+    # A snapshot of an earlier version has no such section.
+    for process in snapshot["coredns"]["value"] if "coredns" in snapshot else ():
+        if process["netns"] == pod["netns"] and process["corefile"]:
+            return upstreams(process["corefile"], pod["nameservers"])
+    return of_resolv_conf(pod["nameservers"], "its resolv.conf")
 
 
 def _servers(domain: str, server: str, nameservers: Sequence[str], because: str) -> list[Upstream]:

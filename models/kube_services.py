@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple, cast, get_args
 
+from facts.addresses import endpoint, of_endpoint
 from facts.counters import Counters
 from facts.ipvs_lines import Protocol, Server
 from facts.netfilter import Backend, Family
 from facts.netfilter_table import Dnat, dnat_targets
+from facts.pods import Pod
 from facts.snapshot import Snapshot
 from models import kube_backends
 
@@ -20,7 +22,7 @@ Endpoints = Mapping[str, Collection[str]]
 PROTOCOLS: tuple[Protocol, ...] = ("udp", "tcp")
 
 #: The programs whose pods stand behind the cluster's DNS service, where nothing else tells which do.
-PROGRAMS = {"coredns", "kube-dns"}
+PROGRAMS = ("coredns", "kube-dns")
 
 
 class Way(NamedTuple):
@@ -74,13 +76,18 @@ def vips(fleet: Mapping[str, Snapshot | None], endpoints: Endpoints, named: Coll
         return sorted(endpoints if named is None else named)
     sent = _sent_on(fleet)
     pods = [pod for snapshot in fleet.values() if snapshot is not None for pod in snapshot["pods"]["value"]]
-    programs = {address for pod in pods if PROGRAMS & set(pod["processes"]) for address in pod["addresses"]}
+    programs = {address for pod in pods if runs_dns(pod) for address in pod["addresses"]}
     asked = {address for pod in pods for address in pod["nameservers"]}
     found = {vip for vip, to in sent.items() if vip in asked or programs & {address for _, address in to}} or set(sent)
     # Of two services that share a load balancer's address, one for each protocol, each has a cluster address without
     # the other protocol, on every node: nobody misses it there.
     whole = {vip for vip in found if vip in asked or {protocol for protocol, _ in sent[vip]} >= set(PROTOCOLS)}
     return sorted(whole or found)
+
+
+def runs_dns(pod: Pod) -> bool:
+    """Whether it is a pod of the cluster's DNS, by what runs in it."""
+    return not set(PROGRAMS).isdisjoint(pod["processes"])
 
 
 def _sent_on(fleet: Mapping[str, Snapshot | None]) -> dict[str, set[tuple[str, str]]]:
@@ -97,8 +104,8 @@ def _sent_on(fleet: Mapping[str, Snapshot | None]) -> dict[str, set[tuple[str, s
                     found.setdefault(one["address"], set()).update((one["protocol"], each) for each in behind)
         elif mode(snapshot) == "iptables":
             for dnat in (way.dnat for way in ways(snapshot) if way.dnat["owner"] == "kube" and way.dnat["vip"]):
-                to = dnat["to"].rpartition(":")[0].strip("[]")
-                found.setdefault(dnat["vip"], set()).update((each, to) for each in _protocols(dnat))
+                pod, _ = of_endpoint(dnat["to"])
+                found.setdefault(dnat["vip"], set()).update((each, pod) for each in _protocols(dnat))
     return found
 
 
@@ -128,9 +135,8 @@ def holders(snapshot: Snapshot, vip: str) -> list[str]:
 
 
 def end(server: Server) -> str:
-    """`10.244.0.11:53`, `[fd00::11]:53`: as iptables and the EndpointSlices' readers write it."""
-    address = f"[{server['address']}]" if ":" in server["address"] else server["address"]
-    return f"{address}:{server['port']}"
+    """As the EndpointSlices' readers write it."""
+    return endpoint(server["address"], server["port"])
 
 
 def connections(read: Snapshot | Counters, vip: str) -> int | None:

@@ -11,6 +11,7 @@ from facts.addresses import ip_address, ip_network
 from facts.dnsmasq import Instance
 from facts.interfaces import Address as InterfaceAddress
 from facts.interfaces import Interface
+from facts.pods import Pod
 from facts.routes import outgoing
 from facts.snapshot import Snapshot
 from models import corefile
@@ -156,13 +157,17 @@ def askers(snapshot: Snapshot) -> list[Asker]:
     return found
 
 
+def kubernetes_pods(snapshot: Snapshot) -> list[Pod]:
+    """The node's pods that a kubelet runs."""
+    pids = {asker.pid for asker in askers(snapshot) if asker.kubernetes}
+    return [pod for pod in snapshot["pods"]["value"] if pod["pid"] in pids]
+
+
 def asking(snapshot: Snapshot, address: str) -> set[str]:
     """The addresses of the node's pods that ask a server by themselves: their resolv.conf or Corefile names it."""
-    corefiles = {one["netns"]: one["corefile"] for one in snapshot["coredns"]["value"]} if "coredns" in snapshot else {}
     found: set[str] = set()
     for pod in snapshot["pods"]["value"]:
-        own = corefile.upstreams(corefiles.get(pod["netns"], ""), pod["nameservers"])
-        if address in pod["nameservers"] or address in {one.address for one in own}:
+        if address in pod["nameservers"] or address in {one.address for one in corefile.of_pod(pod, snapshot)}:
             found |= set(pod["addresses"])
     return found
 

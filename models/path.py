@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from facts.addresses import endpoint, of_endpoint
 from facts.snapshot import Snapshot
 from models import kube_services, node, stub_domains, upstreams
 from models.resolvers import Dnsmasq, Endpoint, Fleet, Place, Resolver, Service, Stub
@@ -128,8 +129,7 @@ class _Way:
         self.names = names
         self.found: dict[str, Step] = {}
         self.questions = self._questions()
-        self.meetings = stub_domains.Meetings(fleet)
-        self.meant = stub_domains.meant(self.meetings, self.questions.keys() - self._everywhere)
+        self.meant = stub_domains.meant(fleet, self.questions.keys() - self._everywhere)
         #: The step from a node's pod to one endpoint ("10.244.0.11:53"): one pod of each node asks them one by one.
         self.to_endpoint: dict[tuple[str, str], str] = {}
 
@@ -187,7 +187,7 @@ class _Way:
 
     def _step(self, stage: Stage, source: Place, address: str, port: int, because: str) -> str:
         """The step's id. Where nobody of the fleet is met, the step has no questions yet."""
-        end = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        end = endpoint(address, port)
         # A node may ask the same address for itself and as dnsmasq: only what dnsmasq asks is part of others' ways.
         name = f"{source.node}/{'dnsmasq' if stage == 'dnsmasq to upstream' else source.source}/{end}"
         if known := self.found.get(name):
@@ -200,7 +200,7 @@ class _Way:
         step = Step(name, stage, source.node, source.pod, pid, address, port, owner, (because,), (), {})
         self.found[name] = step
         there = self.fleet.at(source, address, port)
-        asked = self._asked(self.meant.known(self.meetings.at(source, address, port)))
+        asked = self._asked(self.meant.known(self.fleet.met(source, address, port)))
         if isinstance(there, Service):
             needs = self._through(source, there)
             questions = [self._cluster_name(), *asked]
@@ -217,11 +217,11 @@ class _Way:
         """A service answers nothing itself: each question goes on to one of its endpoints."""
         behind: list[str] = []
         for end, because in list(self.fleet.endpoints(source.node, service.address).items())[:MOST_ENDPOINTS]:
-            address, _, port = end.rpartition(":")
+            address, port = of_endpoint(end)
             key = (source.node, end)
             if source.pod and key not in self.to_endpoint:
                 self.to_endpoint[key] = self._first(
-                    "pod to endpoint", source, address.strip("[]"), because, int(port), (self._cluster_name(),)
+                    "pod to endpoint", source, address, because, port, (self._cluster_name(),)
                 )
             elsewhere = (step for (_, other), step in self.to_endpoint.items() if other == end)
             if step := self.to_endpoint.get(key) or next(elsewhere, None):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from models import node, upstreams
-from models.resolvers import Dnsmasq, Endpoint, Fleet, Place, Resolver, Service, Stub
+from models.resolvers import Dnsmasq, Endpoint, Fleet, Place, Resolver, Service
 from models.upstreams import Upstream
 
 #: systemd-resolved's stubs (systemd-resolved.service(8)): in a pod's resolv.conf they are a copy of a node's.
@@ -101,13 +101,10 @@ def _asked(fleet: Fleet, resolver: Resolver, domain: str) -> list[Upstream]:
 
 def _met(fleet: Fleet, resolver: Resolver, asked: Upstream) -> list[Resolver]:
     there = fleet.at(resolver.place, asked.address, asked.port)
-    if isinstance(there, Service):
-        ends = fleet.endpoints(resolver.place.node, there.address)
-        found = [fleet.at(resolver.place, end.rpartition(":")[0].strip("[]")) for end in ends]
-        return [one for one in found if isinstance(one, Endpoint)]
-    if isinstance(there, Stub | Dnsmasq | Endpoint):
-        return [there]
-    return [resolver] if _is_own_loopback(resolver, asked.address) else []
+    if there is None:
+        return [resolver] if _is_own_loopback(resolver, asked.address) else []
+    found = fleet.met(resolver.place, asked.address, asked.port)
+    return [one for one in found if isinstance(one, Endpoint)] if isinstance(there, Service) else found
 
 
 def _is_own_loopback(resolver: Resolver, address: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from facts.addresses import ip_address
+from facts.addresses import endpoint, ip_address, of_endpoint
 from facts.dnsmasq import Instance
 from facts.pods import Pod
 from facts.snapshot import Snapshot
@@ -90,6 +90,7 @@ class Fleet:
         self.vips = vips
         self.services = list(services)
         self._slices = endpoints
+        self._met_behind: dict[tuple[str, str], list[Resolver]] = {}
 
     def pod(self, place: Place) -> Pod | None:
         """What was read of a pod."""
@@ -117,7 +118,7 @@ class Fleet:
     @cached_property
     def programs(self) -> set[str]:
         """Addresses of the pods that run CoreDNS."""
-        return {address for (_, address), pod in self._pods.items() if kube_services.PROGRAMS & set(pod["processes"])}
+        return {address for (_, address), pod in self._pods.items() if kube_services.runs_dns(pod)}
 
     @cached_property
     def _resolvers_by_node(self) -> dict[str, list[Resolver]]:
@@ -151,6 +152,18 @@ class Fleet:
                 return found
         return self._pod_at(source, address)
 
+    def met(self, source: Place, address: str, port: int) -> list[Resolver]:
+        """The resolvers that may answer `source` there: behind a service's address each of its endpoints."""
+        there = self.at(source, address, port)
+        if not isinstance(there, Service):
+            return [there] if there else []
+        key = (source.node, address)
+        if key not in self._met_behind:
+            ends = [of_endpoint(end) for end in self.endpoints(*key)]
+            met = [self.at(source, *end) for end in ends]
+            self._met_behind[key] = [one for one in met if one and not isinstance(one, Service)]
+        return self._met_behind[key]
+
     def owner(self, source: Place, address: str) -> str:
         """The node, or node and pod, that has an address as `source` sees it; "" for nobody of the fleet."""
         if address in self.services:
@@ -175,8 +188,8 @@ class Fleet:
                 if server["weight"]:
                     found.setdefault(kube_services.end(server), f"real server of {service} in this node's IPVS")
         if not found:
-            found = {_end(pod): "a pod that runs CoreDNS" for pod in sorted(self.programs)}
-        return {end: because for end, because in found.items() if _is_end(end)}
+            found = {endpoint(pod, 53): "a pod that runs CoreDNS" for pod in sorted(self.programs)}
+        return {end: because for end, because in found.items() if of_endpoint(end)[1]}
 
     def upstreams(self, resolver: Resolver) -> list[Upstream]:
         """What a resolver asks: dnsmasq ignores a server at an address of its own (check_servers, src/network.c)."""
@@ -188,7 +201,8 @@ class Fleet:
     def named(self, resolver: Resolver) -> list[Upstream]:
         """What a resolver's configuration names, itself included."""
         if isinstance(resolver, Endpoint):
-            return self._of_pod(resolver.place)
+            pod = self.pod(resolver.place)
+            return corefile.of_pod(pod, self.read[resolver.place.node]) if pod else []
         snapshot = self.read[resolver.place.node]
         if isinstance(resolver, Stub):
             return upstreams.of_resolved(snapshot)
@@ -196,17 +210,6 @@ class Fleet:
         instance = next((one for one in instances if one["on_host"] and one["pid"] == resolver.pid), None)
         # Where the files could not be read, what it asks is not known: it need not be what resolv.conf names.
         return upstreams.of_dnsmasq(instance, snapshot) if instance and not instance["error"] else []
-
-    def _of_pod(self, place: Place) -> list[Upstream]:
-        """CoreDNS says whom it asks; another resolver is taken to ask its resolv.conf (dnsPolicy Default)."""
-        pod, snapshot = self.pod(place), self.read[place.node]
-        if pod is None:
-            return []
-        # A snapshot of an earlier version has no such section.
-        for process in snapshot["coredns"]["value"] if "coredns" in snapshot else ():
-            if process["netns"] == pod["netns"] and process["corefile"]:
-                return corefile.upstreams(process["corefile"], pod["nameservers"])
-        return upstreams.of_resolv_conf(pod["nameservers"], "its resolv.conf")
 
     def _targets(self, name: str, service: str) -> list[str]:
         if not kube_services.known(self.read[name]):
@@ -274,7 +277,7 @@ class Fleet:
     def _behind(self) -> set[str]:
         """Addresses of the pods behind the DNS services."""
         ends = {end for service in self.services for name in self.read for end in self.endpoints(name, service)}
-        return {end.rpartition(":")[0].strip("[]") for end in ends}
+        return {of_endpoint(end)[0] for end in ends}
 
     @cached_property
     def _endpoints(self) -> set[str]:
@@ -288,13 +291,3 @@ class Fleet:
 def _instance(snapshot: Snapshot, pids: set[int]) -> Instance | None:
     instances = snapshot["dnsmasq"]["value"]["instances"]
     return next((one for one in instances if one["on_host"] and one["pid"] in pids), None)
-
-
-def _is_end(text: str) -> bool:
-    """Whether it is an address and a port: rules may hold anything."""
-    address, _, port = text.rpartition(":")
-    return upstreams.usable(address.strip("[]")) and port.isdecimal() and 0 < int(port) < 65536
-
-
-def _end(address: str) -> str:
-    return f"[{address}]:53" if ":" in address else f"{address}:53"

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from models import upstreams
-from models.resolvers import Fleet, Place, Resolver, Service, Stub
+from models.resolvers import Fleet, Resolver, Stub
 
 
 @dataclass(frozen=True)
@@ -29,29 +29,8 @@ class Meant:
         return {domain for one in resolvers for domain in (*self.told.get(one, ()), *self.reached.get(one, ()))}
 
 
-class Meetings:
-    """Who is met at an address: behind a service's, each of its endpoints."""
-
-    def __init__(self, fleet: Fleet) -> None:
-        self.fleet = fleet
-        self._behind: dict[tuple[str, str], list[Resolver]] = {}
-
-    def at(self, source: Place, address: str, port: int) -> list[Resolver]:
-        """The resolvers that may answer `source` there."""
-        there = self.fleet.at(source, address, port)
-        if not isinstance(there, Service):
-            return [there] if there else []
-        key = (source.node, address)
-        if key not in self._behind:
-            ends = [end.rpartition(":") for end in self.fleet.endpoints(*key)]
-            met = [self.fleet.at(source, end.strip("[]"), int(number)) for end, _, number in ends]
-            self._behind[key] = [one for one in met if one and not isinstance(one, Service)]
-        return self._behind[key]
-
-
-def meant(meetings: Meetings, domains: Collection[str]) -> Meant:
+def meant(fleet: Fleet, domains: Collection[str]) -> Meant:
     """Who is meant to know which of these domains."""
-    fleet = meetings.fleet
     asks: dict[tuple[Resolver, str], list[Resolver]] = {}
     asked_by: dict[tuple[Resolver, str], list[Resolver]] = {}
     owners: list[tuple[Resolver, str]] = []
@@ -59,7 +38,7 @@ def meant(meetings: Meetings, domains: Collection[str]) -> Meant:
     while waiting and domains:
         resolver = waiting.pop()
         upstream = fleet.upstreams(resolver)
-        met = {one: meetings.at(resolver.place, one.address, one.port) for one in upstream if one.address}
+        met = {one: fleet.met(resolver.place, one.address, one.port) for one in upstream if one.address}
         for domain in domains:
             chosen = upstreams.chosen(upstream, domain) if not _kept(fleet, resolver, domain) else []
             owners += [(resolver, domain)] if any(one.domain == domain for one in chosen) else []

@@ -9,14 +9,16 @@ from math import ceil
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
+from facts.addresses import endpoint
 from facts.guards import FOLDER, MANIFEST, Installed
 from facts.netfilter import TOOLS
 from facts.netfilter_chains import HASHED, OWNED
 from models.guard import KUBERNETES_UNITS, Record
+from models.kube_services import PROGRAMS
 from operations.scripts import TEMPLATES
 from probes import wire
 from probes.carry import IN_FLIGHT, carry, time_limit
-from probes.guard import PROGRAMS, Asked
+from probes.guard import Asked
 
 #: What a boot does that finds iptables changed: tell it, keep the kubelet from starting, or select what it was.
 Boot = Literal["report", "block", "restore"]
@@ -199,6 +201,4 @@ def _manifest(files: Sequence[File], made: Sequence[str], folders: Sequence[str]
 
 
 def _end(address: str, port: int) -> str:
-    if port == 53:
-        return address
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    return address if port == 53 else endpoint(address, port)

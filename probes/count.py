@@ -6,6 +6,7 @@ from collections import Counter
 from statistics import median
 from typing import NamedTuple
 
+from facts.addresses import endpoint
 from probes.probe import Result
 
 
@@ -65,6 +66,5 @@ def asked(result: Result) -> str:
     start = f"{probe['source']['name']} -> "
     if probe["protocol"] == "icmp":
         return f"{start}{probe['destination']} ICMP"
-    address = f"[{probe['destination']}]" if ":" in probe["destination"] else probe["destination"]
     kind = probe["rdtype"] if probe["rdclass"] == "IN" else f"{probe['rdclass']} {probe['rdtype']}"
-    return f"{start}{address}:{probe['port']} {probe['protocol'].upper()} {probe['name']} {kind}"
+    return f"{start}{endpoint(probe['destination'], probe['port'])} {probe['protocol'].upper()} {probe['name']} {kind}"

@@ -8,6 +8,7 @@ from typing import Literal
 
 from facts.snapshot import Snapshot
 from models import node, upstreams
+from models.kube_services import PROGRAMS, runs_dns
 from models.path import VERSION, Names, Question
 from models.resolvers import Fleet, Place
 from models.upstreams import Upstream
@@ -20,8 +21,6 @@ Stage = Literal["vip", "pod", "service", "upstream"]
 TRIES = 3
 #: Upstreams that are asked, at most: a guard is no load test.
 MOST_UPSTREAMS = 8
-#: DNS servers that run in pods; others are known by who asks them.
-PROGRAMS = ("coredns", "kube-dns")
 #: What runs beside them, and what a kubelet's probes and people start there for a moment: a second run must find the
 #: same names.
 _NEVER = frozenset(
@@ -100,9 +99,8 @@ def programs(
     among = Fleet(fleet, vips, services, {})
     found: set[str] = set()
     for name, read in among.read.items():
-        own = {asker.pid for asker in node.askers(read) if asker.kubernetes}
-        for pod in read["pods"]["value"]:
-            if pod["pid"] not in own or not served & set(pod["nameservers"]) or set(PROGRAMS) & set(pod["processes"]):
+        for pod in node.kubernetes_pods(read):
+            if not served & set(pod["nameservers"]) or runs_dns(pod):
                 continue
             if any(among.is_endpoint(Place(name, address)) for address in pod["addresses"]):
                 found |= {each for each in pod["processes"] if _plain(each)}

@@ -8,6 +8,7 @@ from typing import Literal
 
 from checks.diagnosis import STAGES, Diagnosis, Hop, Loss, Stage, Verdict
 from checks.finding import Finding, Status
+from facts.addresses import endpoint
 from reports import plain
 
 #: Rows that are shown one by one; a larger fleet is folded.
@@ -139,8 +140,7 @@ def spoken(loss: Loss) -> str:
 
 def hop_name(hop: Hop) -> str:
     """`node-0, pod 172.26.2.145 -> 10.32.0.10:53`."""
-    address = f"[{hop['destination']}]" if ":" in hop["destination"] else hop["destination"]
-    return plain.line(f"{hop['node']}, {hop['source']} -> {address}:{hop['port']}", 160)
+    return plain.line(f"{hop['node']}, {hop['source']} -> {endpoint(hop['destination'], hop['port'])}", 160)
 
 
 def first_losing(diagnosis: Diagnosis, verdict: Verdict) -> Hop | None:

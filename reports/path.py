@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from checks.diagnosis import Diagnosis, Hop
+from facts.addresses import endpoint
 from reports import plain
 from reports.matrix import hop_name, rate, spoken, worst
 
@@ -150,7 +151,7 @@ class _Places:
 
     def end(self, hop: Hop) -> Key:
         address, port, owner = hop["destination"], str(hop["port"]), self._owner[hop["id"]]
-        shown = address if hop["port"] == 53 else f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        shown = address if hop["port"] == 53 else endpoint(address, hop["port"])
         if (address, owner) in self._served:
             return self._box("dnsmasq", (owner, address), shown, f"dnsmasq on {owner}")
         if address in self._coredns:

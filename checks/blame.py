@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from checks.diagnosis import STAGES, Hop, Loss
-from facts.addresses import endpoint
+from checks.diagnosis import STAGES, Hop, Loss, asked_at
 from models import loss
 
 #: A service's address answers nothing itself: it loses what its endpoints lose, and no more.
@@ -61,7 +60,7 @@ def where(hop: Hop) -> str:
     source = f"{hop['node']}/{hop['source']}" if hop["source"] != "host" else hop["node"]
     if hop["stage"] == "dnsmasq to upstream":
         source = f"dnsmasq of {hop['node']}"
-    return f"{source} -> {endpoint(hop['destination'], hop['port'])}" + (f" ({hop['owner']})" if hop["owner"] else "")
+    return f"{source} -> {asked_at(hop)}" + (f" ({hop['owner']})" if hop["owner"] else "")
 
 
 class _Hops:

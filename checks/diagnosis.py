@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NotRequired, TypedDict, get_args
 
 from checks.finding import Finding
+from facts.addresses import endpoint
 from models.path import Stage as Stage
 
 #: The parts of a query's way, in its order.
@@ -124,3 +125,8 @@ class Diagnosis(TypedDict):
     timeline: list[Event]
     unseen: list[str]
     before: NotRequired[list[Hop]]
+
+
+def asked_at(hop: Hop) -> str:
+    """`10.10.0.21:53`, `[fd00::11]:53`: where a hop's questions go."""
+    return endpoint(hop["destination"], hop["port"])

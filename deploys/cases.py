@@ -27,9 +27,14 @@ def judged(seen: Recorded) -> Diagnosis:
     hops: list[Hop] = seen.evidence["hops"]
     fleet = of(seen)
     findings = [_without_secrets(finding) for case in fleet for finding in judge(case)]
-    timeline = seen.evidence.get("timeline", {"events": [], "notes": []})
-    logs = seen.evidence.get("logs", {"sentences": [], "notes": []})
-    captures = seen.evidence.get("captures", {"journeys": [], "notes": []})
+    # Every report, and the terminal, have what is quoted from here: command lines, files, logs.
+    timeline, logs, captures = redaction.everything(
+        [
+            seen.evidence.get("timeline", {"events": [], "notes": []}),
+            seen.evidence.get("logs", {"sentences": [], "notes": []}),
+            seen.evidence.get("captures", {"journeys": [], "notes": []}),
+        ]
+    )
     found = verdicts(findings, hops, seen.fleet)
     for verdict in found:
         journeys = [one for one in captures["journeys"] if one["hop"] == verdict["hop"]]
@@ -48,7 +53,7 @@ def judged(seen: Recorded) -> Diagnosis:
         "timeline": timeline["events"],
         "unseen": [
             *([] if serves else [NOTHING_SERVES]),
-            *seen.evidence["unseen"],
+            *redaction.everything(seen.evidence["unseen"]),
             *_unread(seen.fleet),
             *timeline["notes"],
             *logs["notes"],
@@ -58,7 +63,6 @@ def judged(seen: Recorded) -> Diagnosis:
 
 
 def _without_secrets(finding: Finding) -> Finding:
-    """Evidence quotes command lines and files: every report, and the terminal, have them from here."""
     shown: list[str] = redaction.everything(finding["evidence"])
     return {**finding, "sentence": redaction.everything(finding["sentence"]), "evidence": shown}
 

@@ -116,7 +116,10 @@ def check(directory: str) -> None:
 
 
 def _make(directory: Path) -> None:
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """With what is missing above it: `runs/captures` makes `runs`, where journals are kept, too."""
+    for folder in (*reversed(directory.parents), directory):
+        if not folder.exists():
+            folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def captures(

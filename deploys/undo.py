@@ -2,7 +2,7 @@
 
     pyinfra -y inventory deploys/undo.py                                       # which runs the nodes know
     pyinfra inventory deploys/undo.py --dry --data run=20261121T235959Z-1f3a   # what would be done, changing nothing
-    pyinfra -y inventory deploys/undo.py --data run=20261121T235959Z-1f3a      # run=last: the latest one
+    pyinfra -y inventory deploys/undo.py --data run=20261121T235959Z-1f3a      # run=last: the latest run
 
 Works from any controller: everything it needs is on the nodes. A node where somebody else has changed one of the things
 since is left as it is, with what that is; one that is not reached is left as well, and this can be run again. See

@@ -23,8 +23,9 @@ from operations import runs
 from operations.wave import Wave
 from reports import plain
 
-#: For `--data run=`: the latest one that has something to take back.
+#: For `--data run=`: the latest one, also where it has been taken back: a second undo must not take back an older one.
 LAST = "last"
+_NO_RUN = "no node has a run that could be taken back"
 #: How a run's id begins (`operations.runs.RUN`).
 _BEGAN = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 
@@ -67,9 +68,9 @@ def of(state: State) -> Undoing:
     hosts = snapshot.active(state.inventory)
     wanted = str(hosts[0].data.get("run", ""))
     found = known(state)
-    run = latest(found.steps) if wanted == LAST else wanted
+    run = next(iter(latest(found.steps)), "") if wanted == LAST else wanted
     if not run:
-        raise PyinfraError("no node has a run that could be taken back")
+        raise PyinfraError(_NO_RUN)
     if not runs.is_id(run):
         raise PyinfraError(f"--data run={run!r}: is no run's id")
     path = runs.CONTROLLER_DIRECTORY / f"{run}.jsonl"
@@ -85,15 +86,26 @@ def of(state: State) -> Undoing:
         raise PyinfraError(f"no node has run {run}{unknown}. Without --data run= the runs are listed")
     mine = {name: [step for step in found.steps[name] if step["run"] == run] for name in having}
     todo = {name: own for name, own in mine.items() if any(step["state"] != "undone" for step in own)}
+    if not todo:
+        logger.info(_nothing_to_do(run, found.steps))
     groups = order(todo, journal.waves(told))
     waves = tuple(Wave(number, len(groups), tuple(group)) for number, group in enumerate(groups, 1))
     return Undoing(run, tuple(todo), waves)
 
 
-def latest(steps: Mapping[str, Sequence[Step]]) -> str:
-    """The latest run that has a change which is still in force on a node; "" for none."""
-    found = [step for own in steps.values() for step in own if step["state"] != "undone"]
-    return max(found, key=lambda step: _when(step["run"], step["time"]))["run"] if found else ""
+def latest(steps: Mapping[str, Sequence[Step]]) -> list[str]:
+    """The runs, the latest first."""
+    times: dict[str, int] = {}
+    for step in (step for own in steps.values() for step in own):
+        times[step["run"]] = max(step["time"], times.get(step["run"], 0))
+    return sorted(times, key=lambda run: _when(run, times[run]), reverse=True)
+
+
+def _nothing_to_do(run: str, steps: Mapping[str, Sequence[Step]]) -> str:
+    in_force = {step["run"] for own in steps.values() for step in own if step["state"] != "undone"}
+    earlier = next((each for each in latest(steps) if each in in_force), "")
+    further = f". Still in force is {earlier}: --data run={earlier} takes that back" if earlier else ""
+    return f"run {run} has been taken back already on every node that knows it{further}"
 
 
 def _when(run: str, time: int) -> tuple[str, int, str]:
@@ -129,13 +141,13 @@ def listing(found: Known) -> list[str]:
             by_run.setdefault(step["run"], {}).setdefault(name, []).append(step)
     lines: list[str] = []
     times = {run: max(step["time"] for own in nodes.values() for step in own) for run, nodes in by_run.items()}
-    for run in sorted(by_run, key=lambda run: _when(run, times[run]), reverse=True):
+    for run in latest(found.steps):
         first = next(iter(by_run[run].values()))[0]
         lines.append(f"run {run}: {_age(times[run])} ago, by {plain.line(first['by'], 80) or 'somebody'}")
         for name, own in by_run[run].items():
             lines.append(f"    {name}: {', '.join(_said(step) for step in own)}")
     lines += [f"{name}: {plain.line(why)}" for name, why in found.trouble.items()]
-    return lines or ["no node has a run that could be taken back"]
+    return lines or [_NO_RUN]
 
 
 def _said(step: Step) -> str:

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from checks.diagnosis import STAGES, Diagnosis, Hop, Loss, Stage, Verdict
+from checks.diagnosis import STAGES, Diagnosis, Hop, Loss, Stage, Verdict, asked_at
 from checks.finding import Finding, Status
-from facts.addresses import endpoint
 from reports import plain
 
 #: Rows that are shown one by one; a larger fleet is folded.
@@ -140,7 +139,7 @@ def spoken(loss: Loss) -> str:
 
 def hop_name(hop: Hop) -> str:
     """`node-0, pod 172.26.2.145 -> 10.32.0.10:53`."""
-    return plain.line(f"{hop['node']}, {hop['source']} -> {endpoint(hop['destination'], hop['port'])}", 160)
+    return plain.line(f"{hop['node']}, {hop['source']} -> {asked_at(hop)}", 160)
 
 
 def first_losing(diagnosis: Diagnosis, verdict: Verdict) -> Hop | None:

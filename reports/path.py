@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from checks.diagnosis import Diagnosis, Hop
-from facts.addresses import endpoint
+from checks.diagnosis import Diagnosis, Hop, asked_at
 from reports import plain
 from reports.matrix import hop_name, rate, spoken, worst
 
@@ -151,7 +150,7 @@ class _Places:
 
     def end(self, hop: Hop) -> Key:
         address, port, owner = hop["destination"], str(hop["port"]), self._owner[hop["id"]]
-        shown = address if hop["port"] == 53 else endpoint(address, hop["port"])
+        shown = address if hop["port"] == 53 else asked_at(hop)
         if (address, owner) in self._served:
             return self._box("dnsmasq", (owner, address), shown, f"dnsmasq on {owner}")
         if address in self._coredns:

@@ -114,19 +114,22 @@ def test_what_the_past_tells_goes_to_the_verdict_that_it_is_about() -> None:
         },
     )
     event = {"time": "2026-11-22T02:59:00Z", "node": "node-1", "what": "dnsmasq was restarted", "source": "systemd"}
+    logged = "no answer from 172.25.4.9:53, 7 times: https://user:hunter2@etcd"
     recorded.evidence["hops"] = [hop]
-    recorded.evidence["timeline"] = {"events": [event], "notes": ["node-2: its clock is 5 s ahead"]}
-    recorded.evidence["logs"] = {"sentences": ["no answer from 172.25.4.9:53, 7 times", "of another"], "notes": []}
+    recorded.evidence["timeline"] = {"events": [event], "notes": ["node-2: its clock is 5 s ahead", "--token hunter2"]}
+    recorded.evidence["logs"] = {"sentences": [logged, "of another"], "notes": []}
     recorded.evidence["captures"] = {
         "journeys": [{"hop": hop["id"], "sentence": "5 sent, none answered", "files": ["a.pcap"]}],
         "notes": [],
     }
     diagnosis = cases.judged(recorded)
     (verdict,) = diagnosis["verdicts"]
-    assert {"5 sent, none answered", "a.pcap", "no answer from 172.25.4.9:53, 7 times"} <= set(verdict["evidence"])
+    # What is quoted is quoted without secrets.
+    logged = "no answer from 172.25.4.9:53, 7 times: https://[redacted]@etcd"
+    assert {"5 sent, none answered", "a.pcap", logged} <= set(verdict["evidence"])
     assert "of another" not in verdict["evidence"]
     assert diagnosis["timeline"] == [event]
-    assert "node-2: its clock is 5 s ahead" in diagnosis["unseen"]
+    assert {"node-2: its clock is 5 s ahead", "--token [redacted]"} <= set(diagnosis["unseen"])
 
 
 def test_well_is_only_what_is_proven() -> None:

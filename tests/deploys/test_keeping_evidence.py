@@ -53,6 +53,7 @@ def test_a_folder_that_cannot_be_made_is_a_note(tmp_path: Path, asked: None) -> 
         evidence.check(str(tmp_path / "file/captures"))
     evidence.check(str(tmp_path / "new/captures"))
     assert list((tmp_path / "new/captures").iterdir()) == []
+    assert [(tmp_path / made).stat().st_mode & 0o777 for made in ("new", "new/captures")] == [0o700, 0o700]
 
 
 def test_packets_that_cannot_be_written_are_a_note(

@@ -1,7 +1,7 @@
 """Diagnose a fleet from several machines, each near its part of the nodes, as one run; and fix it, if that is asked.
 
     python -m deploys.shards inventory                                        # two workers on this machine
-    python -m deploys.shards inventory --scheduler tcp://198.51.100.1:8786    # workers of a Dask cluster
+    python -m deploys.shards inventory --scheduler tls://198.51.100.1:8786    # workers of a Dask cluster
     python -m deploys.shards inventory --data html=FILE --data bundle=DIR     # as for deploys/diagnose.py
     python -m deploys.shards inventory --fix --dry                            # what deploys/fix_dns.py would do
     python -m deploys.shards inventory --fix                                  # and do it, then diagnose
@@ -12,7 +12,7 @@ the ways of queries from one part to another are known. A part whose worker dies
 verdict and reports are those of a run from one machine: deploys/shards_fix.py says how it is fixed. Needs the extra
 `distributed` (docs/scale.md).
 
-Exit code: 0 all well; 1 something failed, was unreachable or is unknown.
+Exit code: 0 all well; 1 something failed, was unreachable or is unknown; 2 a wrong option.
 """
 
 from __future__ import annotations

@@ -74,9 +74,9 @@ probe_rate = 1000
 # questions per hop over UDP, 0.2 takes 31, 0.02 takes 342. What loses something is asked more anyway.
 probe_smallest_loss = 0.05
 
-# A folder of this machine: where a diagnosis finds a hop that loses questions, it asks there again while tcpdump
-# captures on the node (2000 packets and 60 s at most, of DNS only), and keeps the pcap files in the folder. None: no
-# captures. deploys/diagnose.py --data capture=runs/captures
+# A folder of this machine: a diagnosis asks the hops that lose questions again while tcpdump captures on their nodes
+# (2000 packets and 60 s at most, of DNS only; where none loses, a node's first hop; 10 nodes at most), and keeps the
+# pcap files in the folder. None: no captures. deploys/diagnose.py --data capture=runs/captures
 capture = None
 
 # Seconds for which deploys/verify.py asks again and again. 0: once.

@@ -82,7 +82,7 @@ def install(run: str = runs.RUN) -> Generator[StringCommand, None, None]:
     """
     Let the members of the groups dnsmend-read and dnsmend-fix look at this node, and fix it, and nothing else.
 
-    + run: the run's id, under which the way back is kept on the node
+    + run: the run's id, for the journal
 
     Needs root. The sudoers file is checked by visudo, also together with all others, before it is in place. It holds
     the programs' SHA-256: sudo runs no other ones. Neither groups nor accounts are made.
@@ -101,7 +101,7 @@ def remove(run: str = runs.RUN) -> Generator[StringCommand, None, None]:
     """
     Remove the programs and the sudoers file.
 
-    + run: the run's id, under which the way back is kept on the node
+    + run: the run's id, for the journal
 
     **Example:**
 

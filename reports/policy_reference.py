@@ -12,6 +12,8 @@ import tokenize
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from probes.blast import MOST_RATE
+
 _HEADING = re.compile(r"# -{3,} (?P<title>.+?) -{3,}")
 
 _HEAD = """<!-- Made by: make docs -->
@@ -19,13 +21,17 @@ _HEAD = """<!-- Made by: make docs -->
 
 What dnsmend wants of the nodes, and how it asks: each key with its default, and what it may be. Who wins, from weak to
 strong: `group_data/all.py`, `group_data/GROUP.py`, a host's data in the inventory, `--data KEY=VALUE`. A value that
-cannot be is named with its file, line and key before anything is done, and so is a misspelt key. With
-`--data`, which is read as JSON, None is `null`, True `true` and False `false`. How the keys are used:
-[production](production.md).
+cannot be is named with its file, line and key before anything is done, and so is a key that is almost one of these;
+other keys are yours. The keys below "How nodes are reached" are pyinfra's own, and are not checked, but for
+`node_deadline`. With `--data`, which is read as JSON, None is `null`, True `true` and False `false`. How the keys are
+used: [production](production.md).
 """
 
 #: What a key may be that is pyinfra's own, by the type of its default.
 _TYPES = {bool: "True or False", int: "a whole number", float: "a number"}
+
+#: What the rules take from elsewhere.
+_LIMITS = {"MOST_RATE": str(MOST_RATE)}
 
 
 @dataclass(frozen=True)
@@ -126,9 +132,15 @@ def _said(rule: ast.FunctionDef, functions: Mapping[str, ast.FunctionDef]) -> st
 def _sentence(text: ast.JoinedStr | ast.Constant) -> str:
     if isinstance(text, ast.Constant):
         return str(text.value)
-    said = "".join(str(part.value) if isinstance(part, ast.Constant) else "..." for part in text.values)
+    said = "".join(_part(part) for part in text.values)
     # A list of words at the end: the comment explains each.
     return re.sub(r"\.\.\.$", "those below", said)
+
+
+def _part(part: ast.expr) -> str:
+    if isinstance(part, ast.FormattedValue):
+        return _LIMITS.get(_name(part.value), "...")
+    return str(part.value) if isinstance(part, ast.Constant) else "..."
 
 
 def _of(value: str) -> str:

@@ -17,6 +17,7 @@ from facts.snapshot import FACTS, Snapshot
 from models.kube_services import Endpoints
 from models.stale_rules import other
 from operations import dnsmasq
+from operations.wave import OTHERS
 from reports.drift import Drift, Pending
 
 #: What deploys/fix_dns.py does around a change, and never without one: it is no drift by itself.
@@ -28,7 +29,7 @@ AROUND = {
     "CoreDNS starts afresh",
     "Free for other runs",
 }
-_WAVE = re.compile(r"^Wave \d+ of \d+: ")
+_WAVE = re.compile(rf"^(?:Wave \d+ of \d+|{OTHERS}): ")
 _READY = re.compile(r"^\s*\[(.+)\] Ready: ")
 _NO_MATCH = re.compile(r"No host matches found for --(?:limit|exclude) pattern: .*")
 _FACT = "facts.snapshot.NodeSnapshot"

@@ -26,13 +26,14 @@ from operations import (
     sysctl,
     verify,
 )
-from operations.wave import any_changed, gate
+from operations.wave import any_changed, gate, one_batch
 
 policy = policies.of(host)
 plan = rollout.of(state)
 change = plan.changes[host.name]
 kubectl = policies.cluster(host)
 pause = policy.undo_after
+together = one_batch(state)
 
 changing = [name for name, needed in plan.changes.items() if needed]
 lock.take(
@@ -55,24 +56,39 @@ for wave in host.loop(plan.waves):
                 namespace=policy.dns_namespace,
                 drain=policy.cluster_drain,
                 timeout=policy.drain_timeout,
+                _parallel=together,
                 _if=wave.is_open,
             )
         if change.asked.settings:
             wanted = change.asked.settings
             changed += [
-                sysctl.settings(name=f"{wave}: kernel settings", wanted=wanted, undo_after=pause, _if=wave.is_open)
+                sysctl.settings(
+                    name=f"{wave}: kernel settings",
+                    wanted=wanted,
+                    undo_after=pause,
+                    _parallel=together,
+                    _if=wave.is_open,
+                )
             ]
         if change.backend:
             backend, losing = change.backend.backend, other(change.backend.backend)
             chosen = alternatives.backend(
-                name=f"{wave}: iptables is {backend}", target=backend, undo_after=pause, _if=wave.is_open
+                name=f"{wave}: iptables is {backend}",
+                target=backend,
+                undo_after=pause,
+                _parallel=together,
+                _if=wave.is_open,
             )
             if change.backend.switches:
                 switched += [chosen]
                 follows = [wave.is_open, any_changed(chosen)]
-                kubelet.follow(name=f"{wave}: the kubelet follows", backend=backend, _if=follows)
+                kubelet.follow(name=f"{wave}: the kubelet follows", backend=backend, _parallel=together, _if=follows)
             hints = netfilter.remove_hints(
-                name=f"{wave}: no hint leads to {losing}", losing=losing, undo_after=pause, _if=wave.is_open
+                name=f"{wave}: no hint leads to {losing}",
+                losing=losing,
+                undo_after=pause,
+                _parallel=together,
+                _if=wave.is_open,
             )
             switched += [hints]
             changed += [chosen, hints]
@@ -81,11 +97,16 @@ for wave in host.loop(plan.waves):
                 name=f"{wave}: kube-proxy writes its rules anew",
                 backend=change.writes_to,
                 vips=plan.services,
+                _parallel=together,
                 _if=wave.is_open if change.asked.restart else [wave.is_open, any_changed(*switched)],
             )
         if change.backend:
             removed = netfilter.remove_stale(
-                name=f"{wave}: no stale rule in {losing}", losing=losing, undo_after=pause, _if=wave.is_open
+                name=f"{wave}: no stale rule in {losing}",
+                losing=losing,
+                undo_after=pause,
+                _parallel=together,
+                _if=wave.is_open,
             )
             switched += [removed]
             changed += [removed]
@@ -94,6 +115,7 @@ for wave in host.loop(plan.waves):
                 name=f"{wave}: forget where DNS went",
                 scope="dns",
                 vips=plan.services,
+                _parallel=together,
                 _if=wave.is_open if change.asked.flush else [wave.is_open, any_changed(*switched)],
             )
         if change:
@@ -102,6 +124,7 @@ for wave in host.loop(plan.waves):
                     name=f"{wave}: dnsmasq answers pods, LAN and host",
                     **policies.dnsmasq_arguments(policy, plan.vips),
                     undo_after=pause,
+                    _parallel=together,
                     _if=wave.is_open,
                 )
             ]
@@ -112,6 +135,7 @@ for wave in host.loop(plan.waves):
             how=policies.asking(policy),
             vips=plan.vips,
             services=plan.services,
+            _parallel=together,
             _if=wave.is_open,
         )
         runs.undo(
@@ -119,10 +143,11 @@ for wave in host.loop(plan.waves):
             run=runs.RUN,
             reason="not proven",
             whole=False,
+            _parallel=together,
             _if=wave.is_unproven,
         )
         if change and kubectl and policy.closes_nodes:
-            cluster.uncordon(name=f"{wave}: takes pods again", kubectl=kubectl, wave=wave)
+            cluster.uncordon(name=f"{wave}: takes pods again", kubectl=kubectl, wave=wave, _parallel=together)
         if kubectl and policy.dns_endpoints:
             coredns.wait_for_endpoints(
                 name=f"{wave}: DNS has endpoints",
@@ -131,6 +156,7 @@ for wave in host.loop(plan.waves):
                 namespace=policy.dns_namespace,
                 minimum=policy.dns_endpoints,
                 wait=policy.coredns_wait,
+                _parallel=together,
                 _if=wave.is_open,
             )
     gate(name=f"{wave}: gate", wave=wave)

@@ -20,7 +20,7 @@ from deploys import policy as policies
 from deploys.exits import Exit
 from facts import snapshot
 from operations import alternatives, lock, netfilter, runs, sysctl
-from operations.wave import gate
+from operations.wave import gate, one_batch
 
 policy = policies.of(host)
 reports = telling.wanted(host)
@@ -38,6 +38,7 @@ else:
         host.log(f"cannot be brought to the policy: {plan.refused[host.name]}")
     steps = plan.steps.get(host.name)
     pause = policy.undo_after
+    together = one_batch(state)
     changing = [name for name, needed in plan.steps.items() if needed]
     lock.take(
         name="One run at a time",
@@ -52,7 +53,11 @@ else:
             if steps.settings:
                 changed += [
                     sysctl.settings(
-                        name=f"{wave}: kernel settings", wanted=steps.settings, undo_after=pause, _if=wave.is_open
+                        name=f"{wave}: kernel settings",
+                        wanted=steps.settings,
+                        undo_after=pause,
+                        _parallel=together,
+                        _if=wave.is_open,
                     )
                 ]
             if steps.backend:
@@ -61,6 +66,7 @@ else:
                         name=f"{wave}: iptables is {steps.backend}",
                         target=steps.backend,
                         undo_after=pause,
+                        _parallel=together,
                         _if=wave.is_open,
                     )
                 ]
@@ -70,21 +76,31 @@ else:
                         name=f"{wave}: nothing of an earlier cluster in {steps.losing}",
                         losing=steps.losing,
                         undo_after=pause,
+                        _parallel=together,
                         _if=wave.is_open,
                     )
                 ]
             if steps.dnsmasq:
                 changed += [
-                    certify.answer_pods(name=f"{wave}: dnsmasq will answer pods", undo_after=pause, _if=wave.is_open)
+                    certify.answer_pods(
+                        name=f"{wave}: dnsmasq will answer pods", undo_after=pause, _parallel=together, _if=wave.is_open
+                    )
                 ]
             certify.judge_again(
-                name=f"{wave}: may it join", wave=wave, plan=plan, changes=changed, reports=reports, _if=wave.is_open
+                name=f"{wave}: may it join",
+                wave=wave,
+                plan=plan,
+                changes=changed,
+                reports=reports,
+                _parallel=together,
+                _if=wave.is_open,
             )
             runs.undo(
                 name=f"{wave}: take back what is not proven",
                 run=runs.RUN,
                 reason="not proven",
                 whole=False,
+                _parallel=together,
                 _if=wave.is_unproven,
             )
         gate(name=f"{wave}: gate", wave=wave)

@@ -17,10 +17,11 @@ from checks import onboarding as checks
 from checks.diagnosis import Diagnosis, Hop
 from checks.finding import Finding
 from checks.newcomer import Newcomer
-from deploys import cases, look
+from deploys import cases, look, pace
 from deploys import policy as policies
 from deploys.once import once
 from deploys.policy import Policy, PolicyError
+from deploys.refusals import stop_for
 from facts import snapshot
 from facts.netfilter import Backend
 from facts.provision import Provision, ProvisionState
@@ -96,6 +97,9 @@ def of(state: State) -> Onboarding:
     first = [host.name for host in new if steps.get(host.name)]
     rest = [host.name for host in new if host.name not in first]
     order = tuple(waves(first, rest, policy.canary_nodes, policy.wave_nodes))
+    for wave in (each for each in order if not set(first).isdisjoint(each.nodes)):
+        # What a judgement asks is known when it has read the node: it takes longer than this.
+        stop_for(pace.too_slow(wave, state.config.PARALLEL, policy.undo_after, [0.0], policy.probe_deadline))
     missing = tuple(name for name in names if name not in {host.name for host in new})
     return Onboarding(new, missing, steps, order, refused)
 

@@ -13,9 +13,10 @@ from pyinfra import host, state
 from deploys import guarding
 from deploys import policy as policies
 from operations import guards, lock
-from operations.wave import gate
+from operations.wave import gate, one_batch
 
 plan = guarding.of(state)
+together = one_batch(state)
 
 lock.take(
     name="One run at a time",
@@ -27,9 +28,9 @@ lock.take(
 for wave in host.loop(plan.waves):
     if host.name in wave:
         if plan.remove:
-            guards.remove(name=f"{wave}: no guard is left", _if=wave.is_open)
+            guards.remove(name=f"{wave}: no guard is left", _parallel=together, _if=wave.is_open)
         else:
             wanted = plan.wanted[host.name]
-            guards.install(name=f"{wave}: the node watches itself", wanted=wanted, _if=wave.is_open)
+            guards.install(name=f"{wave}: the node watches itself", wanted=wanted, _parallel=together, _if=wave.is_open)
     gate(name=f"{wave}: gate", wave=wave)
 lock.let_go(name="Free for other runs", nodes=plan.changing)

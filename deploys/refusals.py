@@ -14,6 +14,12 @@ def stop_if(refusals: Sequence[str]) -> None:
         raise PyinfraError("\n    ".join(["stopped before any change:", *refusals, others]))
 
 
+def stop_for(reason: str) -> None:
+    """Raise PyinfraError with this sentence, which is about no single node, before anything is changed; not for ""."""
+    if reason:
+        raise PyinfraError(f"stopped before any change: {reason}. Nothing was changed on any node.")
+
+
 #: What changes nodes wave by wave.
 _IN_WAVES = ("fix_dns.py", "onboard.py", "prevent.py", "undo.py")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypedDict
@@ -15,12 +15,12 @@ from pyinfra.api.state import State
 
 from checks.case import Case
 from deploys import asked as asks
-from deploys import endpoints
+from deploys import endpoints, pace
 from deploys import policy as policies
 from deploys.asked import Asked
 from deploys.once import once
 from deploys.policy import Policy
-from deploys.refusals import stop_if
+from deploys.refusals import stop_for, stop_if
 from facts import snapshot
 from facts.netfilter import Backend
 from facts.snapshot import Snapshot
@@ -30,6 +30,7 @@ from models.resolvers import Fleet
 from models.stale_rules import other, stale
 from operations import alternatives, cluster, dnsmasq, kube_proxy
 from operations.wave import Wave, ordered, waves
+from probes.questions import questions
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,11 @@ class NodeChange:
     def __bool__(self) -> bool:
         return bool(self.dnsmasq or self.backend or self.asked)
 
+    @property
+    def goes_back(self) -> bool:
+        """Whether the node takes it back by itself where nobody confirms it."""
+        return bool(self.dnsmasq or self.backend or self.asked.settings)
+
 
 @dataclass(frozen=True)
 class Rollout:
@@ -97,6 +103,7 @@ def of(state: State) -> Rollout:
         logger.warning("no address of these nodes serves DNS (dns_vips in group_data/all.py): nothing can be proven")
     stop_if(refusals)
     order_of_waves = (Wave(part["wave"], part["waves"], tuple(changes)),) if part else in_waves(changes, policy)
+    stop_for(too_slow(changes, order_of_waves, wanted, fleet, seen.endpoints, state.config.PARALLEL))
     stop_if(_cluster_refusals(hosts, changes, order_of_waves))
     return Rollout(changes, order_of_waves, vips, services)
 
@@ -107,6 +114,44 @@ def in_waves(changes: Mapping[str, NodeChange], policy: Policy) -> tuple[Wave, .
     changing = [name for name in order if changes[name]]
     healthy = [name for name in order if not changes[name]]
     return tuple(waves(changing, healthy, policy.canary_nodes, policy.wave_nodes))
+
+
+def too_slow(
+    changes: Mapping[str, NodeChange],
+    order: Sequence[Wave],
+    wanted: Mapping[str, Policy],
+    fleet: Mapping[str, Snapshot | None],
+    known: kube_services.Endpoints,
+    parallel: int,
+) -> str:
+    """
+    Why a wave's changes would go back before they are proven, in a sentence; "" where nothing speaks against it.
+
+    + changes, wanted: of each node, what it needs and its policy; fleet, known: as for `needed`
+    + parallel: nodes at once
+    """
+    first = next(iter(wanted.values()))
+    served = node.vips(fleet, first.dns_vips)
+    services = kube_services.vips(fleet, known, first.dns_services)
+    for wave in order:
+        together = min(parallel, len(wave.nodes))
+        going_back = {name: read for name in wave.nodes if changes[name].goes_back and (read := fleet[name])}
+        seconds = [
+            pace.asking(
+                questions(read, served[name], services, policies.asking(wanted[name])),
+                wanted[name].probe_rate,
+                together,
+                served[name],
+            )
+            for name, read in going_back.items()
+        ]
+        if not seconds:
+            continue
+        undo_after = min(wanted[name].undo_after for name in going_back)
+        deadline = max(wanted[name].probe_deadline for name in going_back)
+        if why := pace.too_slow(wave, together, undo_after, seconds, deadline):
+            return why
+    return ""
 
 
 class Part(TypedDict):

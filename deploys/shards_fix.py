@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from deploys.refusals import stop_if
+from deploys.refusals import stop_for, stop_if
 from deploys.shards import Answer, Request, heard, packed, work
 from reports import terminal
 
@@ -31,7 +31,9 @@ def fix(shards: Shards, dry: bool = False) -> bool:
     Raises PyinfraError where a node would have to refuse: then nothing is changed anywhere.
     """
     from deploys import policy, rollout
+    from facts import connecting
     from operations import runs
+    from operations.wave import Wave
 
     fleet: dict[str, Any] = {}
     endpoints: dict[str, set[str]] = {}
@@ -49,6 +51,13 @@ def fix(shards: Shards, dry: bool = False) -> bool:
     if not any(changes.values()):
         terminal.progress("no node needs a change")
         return True
+    # One worker after the other: a node waits for those of its own part. Workers are started without --parallel.
+    turns = [
+        Wave(wave.number, wave.total, tuple(name for name in part if name in wave.nodes and changes[name]))
+        for wave in waves
+        for part in shards.parts
+    ]
+    stop_for(rollout.too_slow(changes, turns, policies, fleet, endpoints, connecting.PARALLEL))
     # CoreDNS starts afresh once, at the end of all: each worker would see to it for its own part.
     last = next(wave for wave in reversed(waves) if any(changes[name] for name in wave.nodes))
     for wave in waves:

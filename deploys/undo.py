@@ -18,7 +18,7 @@ from deploys import undoing
 from deploys.exits import Exit
 from facts import snapshot
 from operations import cluster, lock, runs
-from operations.wave import gate
+from operations.wave import gate, one_batch
 
 if not str(host.data.get("run", "")):
     # pyinfra runs this file once per host: the first one speaks for the fleet.
@@ -31,6 +31,7 @@ if not str(host.data.get("run", "")):
 else:
     plan = undoing.of(state)
     kubectl = policies.cluster(host)
+    together = one_batch(state)
 
     lock.take(
         name="One run at a time",
@@ -42,7 +43,7 @@ else:
     # host.loop gives each wave operations of its own: pyinfra knows an operation by its line and its turn in the loop.
     for wave in host.loop(plan.waves):
         if host.name in wave:
-            runs.undo(name=f"{wave}, backwards: take back run {plan.run}", run=plan.run)
+            runs.undo(name=f"{wave}, backwards: take back run {plan.run}", run=plan.run, _parallel=together)
         gate(name=f"{wave}, backwards: gate", wave=wave)
     if kubectl:
         cluster.uncordon(name=f"Takes pods again, if run {plan.run} had cordoned it", kubectl=kubectl, run=plan.run)

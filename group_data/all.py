@@ -205,5 +205,6 @@ wave_nodes = "20%"
 # Nodes that go last, whatever the order of the inventory.
 last_nodes: list[str] = []
 
-# A node takes its change back by itself when the controller has not confirmed it after this many seconds.
+# A node takes its change back by itself when the controller has not confirmed it after this many seconds. A run with
+# a wave that plainly takes longer changes nothing.
 undo_after = 180

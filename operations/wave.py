@@ -13,11 +13,15 @@ from dataclasses import dataclass, field
 from pyinfra import host
 from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.api.operation import OperationMeta, operation
+from pyinfra.api.state import State
+
+#: What comes after the waves: the nodes that need nothing, once all changes are proven.
+OTHERS = "The other nodes"
 
 
 @dataclass(frozen=True)
 class Wave:
-    """Some nodes, and what went wrong on them: node name to reason."""
+    """Some nodes, and what went wrong on them: node name to reason. One past the total is that of `OTHERS`."""
 
     number: int
     total: int
@@ -29,7 +33,7 @@ class Wave:
         return name in self.nodes
 
     def __str__(self) -> str:
-        return f"Wave {self.number} of {self.total}"
+        return f"Wave {self.number} of {self.total}" if self.number <= self.total else OTHERS
 
     def fail(self, name: str, reason: str) -> None:
         """This node is not proven: it is taken back, and the wave's gate stops the run."""
@@ -54,22 +58,35 @@ def ordered(names: Sequence[str], last: Collection[str]) -> list[str]:
 
 def waves(first: Sequence[str], rest: Sequence[str], canaries: int, size: int | str) -> Iterator[Wave]:
     """
-    The canaries, then batches of `size`; a node is in exactly one wave.
+    The canaries, then batches of `size`, then those that need nothing; a node is in exactly one wave.
 
     + first: the nodes that will be changed, in order: a canary that changes nothing proves nothing
-    + rest: the nodes that will not; they are proven with the last wave
+    + rest: the nodes that will not, in a wave of their own: a change with its timer running does not wait for them
     + canaries: nodes in the first wave
     + size: nodes in each wave after it, or a share of all nodes ("20%")
     """
     batch = size if isinstance(size, int) else max(1, (len(first) + len(rest)) * int(size.rstrip("%")) // 100)
-    groups = [tuple(first[:canaries])]
+    groups = [tuple(first[:canaries] or rest)]
     groups += [tuple(first[start : start + batch]) for start in range(canaries, len(first), batch)]
-    groups[-1] += tuple(rest)
+    total = len(groups)
+    if first and rest:
+        groups.append(tuple(rest))
     earlier: tuple[Wave, ...] = ()
     for number, nodes in enumerate(groups, 1):
-        wave = Wave(number, len(groups), nodes, earlier)
+        wave = Wave(number, total, nodes, earlier)
         yield wave
         earlier += (wave,)
+
+
+def one_batch(state: State) -> int:
+    """`_parallel` for the operations of a wave: as many as there are hosts.
+
+    pyinfra goes through all hosts of a run `_parallel` at a time, and waits for each such batch (`_run_single_op` in
+    pyinfra/api/operations.py, 3.10). With --parallel as that, which is its default, a wave that is scattered over many
+    batches would wait for every one of them, its timers running. How many are under way at once --parallel says all the
+    same: it is the size of `state.pool`.
+    """
+    return len(state.inventory)
 
 
 def any_changed(*changes: OperationMeta) -> Callable[[], bool]:

@@ -47,6 +47,7 @@ def test_a_plan_with_changes() -> None:
             operation("Wave 2 of 2: kernel settings", changes=("node-0",)),
             operation("Wave 2 of 2: prove it from the pods", conditional=("node-0",)),
             operation("Wave 2 of 2: gate"),
+            operation("The other nodes: prove it from the pods", conditional=("node-1",)),
             operation("Free for other runs", changes=("node-0", "node-1")),
         ),
         READY,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 
@@ -112,6 +113,37 @@ def test_an_unparsable_file_is_named_and_nothing_is_changed(healed: Lab, pyinfra
     assert "Nothing was changed on any node" in done.stderr
     for each in healed.nodes:
         assert state(each) == before[each.name]
+
+
+@pytest.mark.parametrize("command", ["--dry", "-y"])
+def test_a_timer_that_would_go_off_before_the_proof_is_refused(healed: Lab, pyinfra: Run, command: str) -> None:
+    """200 questions of a kind, ten a second, take minutes, and the change would go back after 30 s."""
+    healed.inject("dnsmasq-except-cilium", "node-0")
+    before = {each.name: state(each) for each in healed.nodes}
+    slow = ("undo_after=30", "probe_tries=200", "probe_rate=10")
+    data = [word for value in slow for word in ("--data", value)]
+    done = pyinfra("inventory", "deploys/fix_dns.py", command, *data)
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 1
+    assert "stopped before any change: Wave 1 of 1: of its 1 nodes, 1 at once, some would wait about" in said
+    assert "after 30 s (undo_after)" in said and "wave_nodes" in said and "--parallel" in said
+    assert "Nothing was changed on any node." in said
+    for each in healed.nodes:
+        assert state(each) == before[each.name]
+
+
+def test_nodes_that_need_nothing_are_asked_when_the_change_is_proven(healed: Lab, pyinfra: Run) -> None:
+    healed.inject("dnsmasq-except-cilium", "node-1")
+    done = pyinfra("inventory", "deploys/fix_dns.py", "-y")
+    assert done.returncode == 0, done.stderr
+    proof = "Starting operation: {}: prove it from the pods"
+    first, others = done.stderr.split(proof.format("Wave 1 of 1"))[1].split(proof.format("The other nodes"))
+    assert "[node-1] Success" in first and "[node-0] Skipped" in first and "[node-2] Skipped" in first
+    assert "[node-0] No changes" in others and "[node-2] No changes" in others
+    (run,) = kept_runs(healed.node("node-1"))
+    events = [json.loads(line) for line in (ROOT / "runs" / f"{run}.jsonl").read_text().splitlines()]
+    told = [(each["event"], each["node"]) for each in events]
+    assert told.index(("confirmed", "node-1")) < min(told.index(("asked", "node-0")), told.index(("asked", "node-2")))
 
 
 @pytest.mark.parametrize("other", ["second-dnsmasq-libvirt", "second-dnsmasq-networkmanager"])

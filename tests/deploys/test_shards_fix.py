@@ -35,6 +35,7 @@ def test_coredns_starts_afresh_after_the_last_part_of_the_last_wave(
     changes = {name: name in changing for name in NODES}
     monkeypatch.setattr(rollout, "needed", lambda *_: (changes, []))
     monkeypatch.setattr(rollout, "in_waves", lambda *_: tuple(waves(changing, rest, 1, len(NODES))))
+    monkeypatch.setattr(rollout, "too_slow", lambda *_: "")
     monkeypatch.setattr(shards_fix, "_ask", ask)
     monkeypatch.setattr("deploys.policy.of_values", lambda values: values)
     assert shards_fix.fix(shards)

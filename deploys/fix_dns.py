@@ -115,6 +115,9 @@ for wave in host.loop(plan.waves):
                 name=f"{wave}: forget where DNS went",
                 scope="dns",
                 vips=plan.services,
+                # New rules are what mends, and what is proven; a flow that stays goes where it went before, which is no
+                # worse. A node is not taken back for the lack of a tool that k3s, say, has for itself alone.
+                required=change.backend is None,
                 _parallel=together,
                 _if=wave.is_open if change.asked.flush else [wave.is_open, any_changed(*switched)],
             )

@@ -22,6 +22,7 @@ from deploys.once import once
 from deploys.policy import Policy
 from deploys.refusals import stop_for, stop_if
 from facts import snapshot
+from facts.conntrack import not_deletable
 from facts.netfilter import Backend
 from facts.snapshot import Snapshot
 from models import kube_backends, kube_services, node
@@ -192,6 +193,7 @@ def needed(
         try:
             backend = _backend(fleet[name], policy, majority)
             asked = asks.of(Case(name, fleet, [], [], endpoints=known, among=among), policy)
+            _check_flush(fleet[name], backend, asked)
             changes[name] = NodeChange(
                 dnsmasq.changes(
                     name,
@@ -271,6 +273,12 @@ def _backend(read: Snapshot | None, policy: Policy, majority: Backend | None) ->
     backends = read["alternatives"]["value"]
     commands = backends["commands"] if backends else []
     return BackendChange(wanted, any(command["backend"] != wanted for command in commands), cleans)
+
+
+def _check_flush(read: Snapshot | None, backend: BackendChange | None, asked: Asked) -> None:
+    """Raises Refused where flows are to be forgotten and cannot be; after a change of rules that is a warning only."""
+    if read and asked.flush and backend is None and (why := not_deletable(read["dns_flows"])):
+        raise Refused(f"{'; '.join(asked.because)}; {why} (Debian: conntrack, RHEL: conntrack-tools)")
 
 
 def _writes_to(read: Snapshot | None, backend: BackendChange | None, asked: Asked) -> Backend:

@@ -11,7 +11,7 @@ from typing import TypedDict
 from typing_extensions import override
 
 from facts.addresses import address_text
-from facts.reading import NodeFact
+from facts.reading import NodeFact, Reading
 
 
 class ConntrackState(TypedDict):
@@ -49,6 +49,9 @@ class Flows(TypedDict):
     unreplied: int
     longest: int
 
+
+#: What `DnsFlows` says beside its flows where the kernel tells them, and nothing on the node could delete one.
+NO_TOOL = "conntrack not found: it is what deletes flows"
 
 # Defines `can_ask`: whether conntrack(8) is there, and loads no module.
 _ASK = r"""
@@ -121,6 +124,8 @@ class DnsFlows(NodeFact[list[Flows]]):
 
         [{"family": 4, "protocol": "udp", "destination": "10.32.0.10", "reply_source": "10.244.9.99",
           "flows": 6, "unreplied": 6, "longest": 29}]
+
+    The reading's detail has `NO_TOOL` where flows can be read and not be deleted.
     """
 
     limit = 20
@@ -129,6 +134,7 @@ class DnsFlows(NodeFact[list[Flows]]):
     # stands behind the protocol's number.
     script = rf"""{_ASK}
 [ -r /proc/net/nf_conntrack ] || can_ask || exit $?
+command -v conntrack >/dev/null || echo "{NO_TOOL}" >&2
 if [ -r /proc/net/nf_conntrack ]; then cat /proc/net/nf_conntrack
 else
     conntrack -L -f ipv4 -o extended
@@ -173,6 +179,13 @@ fi | awk '
                 }
             )
         return found
+
+
+def not_deletable(reading: Reading[list[Flows]]) -> str:
+    """Why the flows of `DnsFlows` cannot be deleted; "" where nothing is known that speaks against it."""
+    if reading["state"] not in ("value", "empty"):
+        return f"its tracked flows are not known: {reading['state']}: {reading['detail']}"
+    return NO_TOOL if NO_TOOL in reading["detail"].splitlines() else ""
 
 
 #: What the kernel says when packets are lost on the node itself, and the word for it here.

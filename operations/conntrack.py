@@ -7,11 +7,11 @@ from collections.abc import Generator, Sequence
 from ipaddress import ip_address
 from typing import Literal
 
-from pyinfra import host
+from pyinfra import host, logger
 from pyinfra.api.command import StringCommand
 from pyinfra.api.operation import operation
 
-from facts.conntrack import Conntrack, DnsFlows, Flows
+from facts.conntrack import Conntrack, DnsFlows, Flows, not_deletable
 from operations import runs
 from operations.wave import refusal
 
@@ -39,13 +39,14 @@ def delete_command(vip: str) -> str:
 
 @operation()
 def flush(
-    scope: Literal["dns", "all"] = "dns", vips: Sequence[str] = (), run: str = runs.RUN
+    scope: Literal["dns", "all"] = "dns", vips: Sequence[str] = (), required: bool = True, run: str = runs.RUN
 ) -> Generator[StringCommand, None, None]:
     """
     Forget tracked connections, after having said how many there are.
 
     + scope: "dns" for the UDP flows to port 53 of `vips`, "all" for everybody's
     + vips: DNS service addresses
+    + required: whether it fails where flows cannot be read or deleted, or only warns
     + run: the run's id, for the journal
 
     Only needed after rules have changed, or where a check found stale flows: give it `_if`. With "dns" every other
@@ -62,16 +63,23 @@ def flush(
         count = reading["value"]["count"] if reading["value"] else 0
         said = f"{count} tracked flows"
         command = "conntrack -F"
-        state, detail = reading["state"], reading["detail"]
+        known = reading["state"] in ("value", "empty")
+        why = "" if known else f"its tracked flows are not known: {reading['state']}: {reading['detail']}"
     else:
         dns = host.get_fact(DnsFlows)
         found = dns_flows(dns["value"], vips)
         count = sum(found.values())
         said = ", ".join(f"{number} UDP flows to {vip}:53" for vip, number in found.items())
         command = " && ".join(delete_command(vip) for vip in found)
-        state, detail = dns["state"], dns["detail"]
-    if state not in ("value", "empty"):
-        yield refusal(f"refused: its tracked flows are not known: {state}: {detail}")
+        # Without a flow there is nothing to delete, with or without a tool.
+        why = not_deletable(dns) if count or dns["state"] not in ("value", "empty") else ""
+    if why and required:
+        yield refusal(f"refused: {why}")
+        return
+    if why:
+        stay = f"tracked flows stay ({why}): each goes where it went before, until it has been silent for two minutes"
+        host.log_styled(stay, fg="yellow", log_func=logger.warning)
+        host.noop("tracked flows stay")
         return
     if not count:
         host.noop("no tracked flows to forget")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import fields
-from runpy import run_path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,13 +12,13 @@ from pyinfra.api.exceptions import PyinfraError
 from deploys import pace, rollout, shards_fix
 from deploys import policy as policies
 from deploys.asked import Asked
-from deploys.policy import Policy
 from deploys.rollout import NodeChange
 from facts import connecting
 from models.kube_services import Endpoints
 from operations.wave import Wave
 from tests.checks import kube_fleet
 from tests.conftest import ROOT
+from tests.deploys.wanted import policy
 
 IN_WAVES = ("fix_dns", "onboard", "prevent", "undo")
 NOTHING = NodeChange()
@@ -28,16 +26,11 @@ CHANGE: Any = NodeChange(dnsmasq=["an edit"])  # type: ignore[list-item]
 ENDPOINTS: Endpoints = {}
 
 
-def policy(**changed: Any) -> Policy:
-    values = run_path(str(ROOT / "group_data/all.py")) | {"dns_services": (kube_fleet.VIP,)} | changed
-    return policies.of_values({field.name: values[field.name] for field in fields(Policy)})
-
-
 def too_slow(count: int, parallel: int = connecting.PARALLEL, broken: int | None = None, **changed: Any) -> str:
     """Of a fleet like the recorded one, whose first nodes are broken: all of them, if not said."""
     names = [f"n{number}" for number in range(count)]
     changes = {name: CHANGE if broken is None or number < broken else NOTHING for number, name in enumerate(names)}
-    wanted, read = policy(**changed), kube_fleet.node()
+    wanted, read = policy(dns_services=(kube_fleet.VIP,), **changed), kube_fleet.node()
     order = rollout.in_waves(changes, wanted)
     return rollout.too_slow(
         changes, order, dict.fromkeys(names, wanted), dict.fromkeys(names, read), ENDPOINTS, parallel

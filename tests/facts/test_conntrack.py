@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from facts.conntrack import Conntrack, DnsFlows, KernelLog
+from facts.conntrack import NO_TOOL, Conntrack, DnsFlows, KernelLog, not_deletable
 from facts.reading import NodeFact, Reading
 
 Sample = Callable[[str], list[str]]
@@ -91,6 +91,17 @@ def test_without_the_kernels_file_conntrack_is_asked(flows: int) -> None:
     fact = DnsFlows()
     fact.script = fact.script.replace("/proc/net/nf_conntrack", "/nonexistent")
     assert summed(ask(fact, flows)) == EXPECTED
+
+
+def test_flows_that_can_be_read_and_not_be_deleted(flows: int) -> None:
+    fact = DnsFlows()
+    assert not_deletable(ask(fact, flows)) == ""
+    fact.script = fact.script.replace("command -v conntrack", "command -v no-conntrack")
+    reading = ask(fact, flows)
+    assert not_deletable(reading) == NO_TOOL
+    assert summed(reading) == EXPECTED
+    fact.script = fact.script.replace("/proc/net/nf_conntrack", "/nonexistent")
+    assert not_deletable(ask(fact, flows)).startswith("its tracked flows are not known: tool missing: conntrack not")
 
 
 @pytest.mark.parametrize("fact", [Conntrack(), DnsFlows()])

@@ -77,6 +77,27 @@ def test_dns_flows_go_and_others_live_on(tracking: Node, operate: Operate) -> No
     assert again.returncode == 0 and "Success" not in again.stderr.split("--> Results:")[0]
 
 
+@pytest.fixture
+def without_tool(tracking: Node) -> Iterator[Node]:
+    """The same node, on which nothing could delete a flow: k3s, say, has a conntrack for itself alone."""
+    path = tracking.run(["sh", "-c", "command -v conntrack"]).stdout.strip()
+    tracking.run(["mv", path, f"{path}.away"])
+    yield tracking
+    tracking.run(["mv", f"{path}.away", path])
+
+
+@pytest.mark.lab
+def test_flows_that_nothing_can_delete(without_tool: Node, operate: Operate) -> None:
+    refused = operate("conntrack.flush", "dns", VIPS)
+    assert refused.returncode == 1
+    assert "refused: conntrack not found: it is what deletes flows" in refused.stderr
+    warned = operate("conntrack.flush", "dns", VIPS, "required=false")
+    assert warned.returncode == 0, warned.stderr
+    assert "tracked flows stay (conntrack not found: it is what deletes flows)" in " ".join(warned.stderr.split())
+    # Without a flow to these addresses there is nothing to delete.
+    assert operate("conntrack.flush", "dns", 'vips=["192.0.2.1"]').returncode == 0
+
+
 @pytest.mark.lab
 def test_none_is_success(tracking: Node) -> None:
     """A flow may end between the look and the deletion: conntrack's exit code 1."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from facts.addresses import ip_address, ip_network
-from facts.dnsmasq import Instance
+from facts.dnsmasq import UNIT, Instance
 from facts.interfaces import Address as InterfaceAddress
 from facts.interfaces import Interface
 from facts.pods import Pod
 from facts.routes import outgoing
 from facts.snapshot import Snapshot
+from facts.sockets import Socket
 from models import corefile
 from models.dnsmasq import Query, configuration, starts
 from models.host import Address, Host, Listener
@@ -112,10 +113,37 @@ def _served(snapshot: Snapshot, asked: set[str]) -> tuple[str, ...]:
 
 
 def _held_by_another(snapshot: Snapshot, address: str) -> bool:
-    return any(
-        socket["address"] == address and socket["port"] == 53 and socket["process"] not in ("", "dnsmasq")
-        for socket in snapshot["sockets"]["value"]
-    )
+    """Whether another program answers there: with a socket of the address, or with one of every address."""
+    every = ("*", "0.0.0.0" if ip_address(address).version == 4 else "::")
+    apart = {instance["pid"] for instance in snapshot["dnsmasq"]["value"]["instances"] if not instance["on_host"]}
+    exact: list[bool] = []
+    wildcard: list[bool] = []
+    for socket in snapshot["sockets"]["value"]:
+        if socket["port"] == 53:
+            another = socket["process"] not in ("", "dnsmasq") or _owned(socket, apart)
+            if socket["address"] == address:
+                exact.append(another)
+            elif socket["address"] in every and not socket["interface"]:
+                wildcard.append(another)
+    if exact:
+        return any(exact)
+    return bool(wildcard) and all(wildcard) and not _should_run(snapshot)
+
+
+def _owned(socket: Socket, pids: Collection[int]) -> bool:
+    return any(owner["pid"] in pids for owner in socket["owners"] or [])
+
+
+def _should_run(snapshot: Snapshot) -> bool:
+    """Whether dnsmasq.service is stopped, and somebody wants it to run: then another program has taken its port.
+
+    One that is neither enabled nor failed is only installed, as libvirt's and NetworkManager's packages leave it.
+    """
+    instances = snapshot["dnsmasq"]["value"]["instances"]
+    if not any(each["on_host"] and each["unit"] == UNIT and not each["pid"] for each in instances):
+        return False
+    unit = next((each for each in snapshot["units"]["value"] if each["unit"] == UNIT), None)
+    return unit is None or unit["active"] != "inactive" or unit["file_state"].startswith("enabled")
 
 
 def serving(snapshot: Snapshot, vip: str) -> Instance | None:
@@ -127,9 +155,8 @@ def serving(snapshot: Snapshot, vip: str) -> Instance | None:
     for addresses in ((vip,), ("0.0.0.0", "::", "*")):
         for socket in snapshot["sockets"]["value"]:
             if socket["port"] == 53 and socket["address"] in addresses:
-                pids = {owner["pid"] for owner in socket["owners"] or []}
                 for instance in instances:
-                    if instance["pid"] in pids:
+                    if _owned(socket, {instance["pid"]}):
                         return instance
     return next((instance for instance in instances if instance["unit"] == "dnsmasq.service"), None)
 
@@ -140,7 +167,7 @@ def not_listening(snapshot: Snapshot, instance: Instance) -> list[str]:
     held = {
         (socket["protocol"], socket["address"], socket["port"])
         for socket in snapshot["sockets"]["value"]
-        if any(owner["pid"] == instance["pid"] for owner in socket["owners"] or [])
+        if _owned(socket, {instance["pid"]})
     }
     return [str(socket) for socket in expected if (socket.protocol, str(socket.ip), socket.port) not in held]
 

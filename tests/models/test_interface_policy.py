@@ -61,6 +61,35 @@ class Bent:
         self.snapshot["sockets"]["value"] = [s for s in sockets if not s["process"].startswith("systemd-resolve")]
         return self
 
+    def served_by_another(
+        self,
+        address: str,
+        container: bool = False,
+        active: str = "inactive",
+        file_state: str = "disabled",
+        interface: str = "",
+    ) -> Bent:
+        """dnsmasq.service is installed, and something else has port 53: CoreDNS, or a container's dnsmasq."""
+        (held, *_) = (socket for socket in self.snapshot["sockets"]["value"] if socket["address"] == VIP)
+        name = "dnsmasq" if container else "coredns"
+        self.snapshot["sockets"]["value"] = [
+            {
+                **held,
+                "address": address,
+                "interface": interface,
+                "process": name,
+                "pid": 7,
+                "owners": [{"process": name, "pid": 7}],
+            }
+        ]
+        if container:
+            self.dnsmasq["instances"].append({**self.instance, "pid": 7, "unit": "", "on_host": False, "options": []})
+        self.instance["pid"] = 0
+        for unit in self.snapshot["units"]["value"]:
+            if unit["unit"] == self.instance["unit"]:
+                unit["active"], unit["file_state"] = active, file_state
+        return self
+
     def with_endpoint_routes(self) -> Bent:
         """Pods arrive on links of their own, which have no IPv4 address."""
         routing = self.snapshot["routes"]["value"]
@@ -267,6 +296,54 @@ def test_a_vip_that_another_program_holds_is_not_ours() -> None:
     for socket in bent.snapshot["sockets"]["value"]:
         if socket["address"] == VIP:
             socket["process"] = "named"
+    assert node.vips(bent.fleet, None)["node-0"] == ()
+
+
+@pytest.mark.parametrize("everywhere", ["*", "0.0.0.0"])
+@pytest.mark.parametrize("container", [False, True])
+def test_a_vip_that_another_program_serves_among_all_addresses_is_not_ours(everywhere: str, container: bool) -> None:
+    bent = Bent().served_by_another(everywhere, container)
+    assert node.vips(bent.fleet, None)["node-0"] == ()
+    assert node.vips(bent.fleet, [VIP])["node-0"] == ()
+
+
+@pytest.mark.parametrize(
+    ("active", "file_state"), [("failed", "disabled"), ("activating", "disabled"), ("inactive", "enabled")]
+)
+def test_who_has_taken_the_port_of_a_dnsmasq_that_should_run_is_found(active: str, file_state: str) -> None:
+    bent = Bent().served_by_another("*", active=active, file_state=file_state)
+    assert node.vips(bent.fleet, None)["node-0"] == (VIP,)
+    with pytest.raises(Refused, match=r"dnsmasq would not start: .* Address already in use by coredns on \*:53"):
+        bent.planned()
+
+
+def test_where_the_units_are_not_known_a_stopped_dnsmasq_is_still_looked_at() -> None:
+    bent = Bent().served_by_another("*")
+    bent.snapshot["units"]["value"] = []
+    assert node.vips(bent.fleet, None)["node-0"] == (VIP,)
+
+
+@pytest.mark.parametrize(("address", "interface"), [("::", ""), ("127.0.0.53", "lo"), ("0.0.0.0", "virbr0")])
+def test_sockets_that_take_nothing_for_the_vip_hold_it_for_nobody(address: str, interface: str) -> None:
+    bent = Bent().served_by_another(address, interface=interface)
+    assert node.vips(bent.fleet, None)["node-0"] == (VIP,)
+
+
+def test_a_dnsmasq_that_holds_its_address_beside_another_program_is_looked_at() -> None:
+    bent = Bent()
+    (held, *_) = (socket for socket in bent.snapshot["sockets"]["value"] if socket["address"] == VIP)
+    bent.snapshot["sockets"]["value"].append({**held, "address": "*", "process": "coredns", "pid": 7, "owners": []})
+    assert node.vips(bent.fleet, None)["node-0"] == (VIP,)
+    for socket in bent.snapshot["sockets"]["value"]:
+        if socket["process"] == "dnsmasq":
+            socket["address"] = "0.0.0.0"
+    assert node.vips(bent.fleet, None)["node-0"] == (VIP,)
+
+
+def test_a_vip_that_a_container_s_dnsmasq_holds_is_not_ours() -> None:
+    bent = Bent()
+    bent.dnsmasq["instances"].append({**bent.instance, "pid": 0})
+    bent.instance["on_host"] = False
     assert node.vips(bent.fleet, None)["node-0"] == ()
 
 

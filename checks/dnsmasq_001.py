@@ -31,7 +31,7 @@ def check(case: Case) -> list[Finding]:
     if reason := case.unread():
         return [case.finding(ID, TITLE, Status.UNKNOWN, reason)]
     if not case.served:
-        return [case.finding(ID, TITLE, Status.SKIP, "no address of this node serves DNS through dnsmasq")]
+        return [case.finding(ID, TITLE, Status.SKIP, "no address of this node serves DNS through its own dnsmasq")]
     return [_address(case, vip) for vip, _ in case.served]
 
 

@@ -30,7 +30,7 @@ def check(new: Newcomer) -> list[Finding]:
             others = ", ".join(new.reference.serving[:3])
             sentence = f"no dnsmasq serves DNS on this node, as on {others}"
             return [case.finding(ID, TITLE, Status.WARN, sentence)]
-        return [case.finding(ID, TITLE, Status.SKIP, "no address of this node serves DNS through dnsmasq")]
+        return [case.finding(ID, TITLE, Status.SKIP, "no address of this node serves DNS through its own dnsmasq")]
     as_joined = replace(case, fleet={**case.fleet, case.name: snapshot})
     found: list[Finding] = []
     for vip, instance in case.served:

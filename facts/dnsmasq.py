@@ -1,8 +1,8 @@
 """Every dnsmasq on a node: what it was started with, what it reads, and which options that makes.
 
-Sources: proc(5) for the command line, network namespace, unit (cgroup) and start time; then the files that the command
-line and the files themselves name (dnsmasq(8): --conf-file, --conf-dir). Files are read for processes in the node's own
-network namespace only: a container's paths are not the node's.
+Sources: proc(5) for the command line, network namespace, root, unit (cgroup) and start time; then the files that the
+command line and the files themselves name (dnsmasq(8): --conf-file, --conf-dir). Files are read for processes with the
+node's own network and root only: a container's paths are not the node's, also where it has the node's network.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ class ReadError(TypedDict):
 class Instance(TypedDict):
     """One dnsmasq. `pid` is 0 where dnsmasq.service exists and no process runs: `argv` is then what it would be given.
 
-    `started` is in seconds since 1970 (0 without a process). `options` and `files` are in the order in which dnsmasq
-    reads them, from the files as they are on disk now; they are empty where `error` is set.
+    `on_host`: it has the node's own network and files. `started` is in seconds since 1970 (0 without a process).
+    `options` and `files` are in the order in which dnsmasq reads them, from the files as they are on disk now; they are
+    empty where `error` is set, and where it is not on the host.
     """
 
     pid: int
@@ -134,6 +135,8 @@ for comm in $(grep -lx dnsmasq /proc/[0-9]*/comm 2>/dev/null); do
     echo "process $1 $4 ${22} $netns ${unit:--} $(base64 -w 0 "$dir/cmdline")"
     [ "$unit" != dnsmasq.service ] || running=yes
     [ "$netns" = "$home" ] || continue
+    # Not the mount namespace: a unit's sandbox (ProtectSystem= and its kin) is one too, with the same root.
+    [ "$dir/root/" -ef / ] || { echo "apart $1" && continue; }
     while read -r key user rest; do [ "$key" != Uid: ] || break; done <"$dir/status"
     [ "${user:-0}" -lt 1000 ] || [ "$user" = 65534 ] || continue
     IFS='
@@ -237,7 +240,8 @@ class DnsmasqInstances(NodeFact[Dnsmasq]):
 
 
 def _running(process: Process, answer: Answer) -> Instance:
-    instance = _instance(process["argv"], process["unit"], answer if process["netns"] == answer.home else None)
+    on_host = process["netns"] == answer.home and process["pid"] not in answer.apart
+    instance = _instance(process["argv"], process["unit"], answer if on_host else None)
     instance["pid"] = process["pid"]
     instance["netns"] = process["netns"]
     instance["started"] = answer.booted + process["ticks"] / answer.ticks_a_second

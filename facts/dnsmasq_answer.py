@@ -35,6 +35,8 @@ class Process(TypedDict):
 class Answer:
     """The lines of the node's script: `process`, `host`, `unit`, `nonlocal`, `version`, and one record per path.
 
+    An `apart` line names a process that has the node's network, and another root.
+
     A `file` line is followed by the file's content in base64, a `dir` line by an `entry` line for each name in it.
     Raises ValueError for a line that is cut short.
     """
@@ -43,6 +45,7 @@ class Answer:
         self.processes: list[Process] = []
         self.files: dict[str, ConfigFile] = {}
         self.owners: dict[str, Owner] = {}
+        self.apart: set[int] = set()
         self.home = ""
         self.ticks_a_second = 100
         self.booted = 0
@@ -99,6 +102,8 @@ class Answer:
                     "argv": base64.b64decode(argv).decode("utf-8", "surrogateescape").split("\0")[:-1],
                 }
             )
+        elif kind == "apart":
+            self.apart.add(int(rest))
         elif kind == "host":
             self.home, ticks_a_second, booted = rest.split(" ")
             self.ticks_a_second, self.booted = int(ticks_a_second), int(booted)

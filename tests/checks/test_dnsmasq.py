@@ -13,15 +13,19 @@ from checks.catalogue import CHECKS, judge
 from checks.finding import Finding, Status
 from facts import snapshot
 from lab.api import Lab
+from lab.faults import dnsmasq_files
+from lab.places import Node
 from models import node
 from probes.fleet import answers
 from probes.probe import Result
 from probes.questions import Asking, icmp_questions, questions
 from tests.conftest import Run
+from tests.deploys.nodes import dnsmasq_start
 
 pytestmark = pytest.mark.lab
 
 OWN = "version.bind"
+_DROP_IN = "/etc/systemd/system/dnsmasq.service.d/50-test.conf"
 
 HOW = Asking(name="google.com", service_name="kubernetes.default.svc.cluster.local", tries=5, deadline_s=1.0, pods=2)
 
@@ -192,6 +196,113 @@ def test_a_stopped_dnsmasq_is_not_overlooked(judged: Judged, healed: Lab) -> Non
         lab_node.run(["systemctl", "start", "dnsmasq"])
     assert finding["status"] == Status.FAIL
     assert "does not run" in finding["sentence"]
+
+
+_RESOLVER = """\
+server:
+    interface: 0.0.0.0
+    username: ""
+    chroot: ""
+    directory: /tmp
+    pidfile: ""
+    access-control: 0.0.0.0/0 allow
+"""
+
+
+def _listens(lab_node: Node, address: str) -> None:
+    """Waits for whoever is to listen there."""
+    script = 'for turn in $(seq 50); do ss -Hltn | grep -qF " $1:53 " && exit 0; sleep 0.1; done; exit 1'
+    lab_node.run(["sh", "-c", script, "sh", address])
+
+
+def test_only_an_installed_dnsmasq_is_not_blamed_for_what_another_program_serves(judged: Judged, healed: Lab) -> None:
+    """Disabled as the RHEL package has it; enabled it wants to run, and the other program keeps it from that."""
+    lab_node = healed.node("node-0")
+    dnsmasq_files.set_stub(lab_node, on=False)
+    lab_node.write("/run/resolver.conf", _RESOLVER)
+    lab_node.run(["systemctl", "disable", "--quiet", "--now", "dnsmasq"])
+    try:
+        lab_node.run(["systemd-run", "--quiet", "--unit=resolver", "unbound", "-d", "-c", "/run/resolver.conf"])
+        _listens(lab_node, "0.0.0.0")
+        found = judged()
+        assert found["node-0", "DNSMASQ-003"]["status"] == Status.SKIP
+        assert found["node-0", "DNSMASQ-001"]["status"] == Status.SKIP
+        assert lab_node.run(["systemctl", "start", "dnsmasq"], check=False).returncode != 0
+        finding = judged()["node-0", "DNSMASQ-003"]
+        assert finding["status"] == Status.FAIL
+        assert "Address already in use by unbound on 0.0.0.0:53" in finding["sentence"]
+    finally:
+        lab_node.run(["systemctl", "stop", "resolver"], check=False)
+        lab_node.run(["systemctl", "enable", "--quiet", "dnsmasq"])
+
+
+def test_a_sandboxed_dnsmasq_is_judged_by_the_node_s_files(judged: Judged, healed: Lab) -> None:
+    """It has a mount namespace of its own, and the node's root."""
+    healed.inject("dnsmasq-except-cilium", "node-0")
+    lab_node = healed.node("node-0")
+    sandbox = "ProtectSystem=strict\nProtectHome=yes\nPrivateTmp=yes\nPrivateDevices=yes\nReadWritePaths=/run"
+    lab_node.write(_DROP_IN, f"[Service]\n{sandbox}\n")
+    lab_node.run(["systemctl", "daemon-reload"])
+    lab_node.run(["systemctl", "restart", "dnsmasq"])
+    pid = lab_node.run(["systemctl", "show", "-p", "MainPID", "--value", "dnsmasq"]).stdout.strip()
+    apart = lab_node.run(["readlink", "/proc/1/ns/mnt", f"/proc/{pid}/ns/mnt"]).stdout.split()
+    assert len(set(apart)) == 2
+    finding = judged()["node-0", "DNSMASQ-001"]
+    assert finding["status"] == Status.FAIL
+    assert "except-interface=cilium_* (/etc/dnsmasq.d/k8s.conf:14)" in finding["sentence"]
+
+
+# A container's files: the node's programs, and a configuration of its own.
+_OTHER_ROOT = r"""
+mkdir -p /run/other && mount -t tmpfs other /run/other
+cd /run/other
+mkdir -p usr etc run proc var/lib/misc
+ln -s ../run var/run
+mount --bind /usr usr
+for link in bin sbin lib lib64; do [ ! -e /$link ] || cp -a /$link .; done
+cp /etc/passwd /etc/group etc/
+printf '%s\n' bind-dynamic except-interface=lo | cat - /etc/dnsmasq.d/20-upstreams.conf >etc/dnsmasq.conf
+"""
+_CONTAINER = """\
+[Service]
+RootDirectory=/run/other
+MountAPIVFS=yes
+Type=simple
+PIDFile=
+ExecStartPre=
+ExecStart=
+ExecStart=/usr/sbin/dnsmasq -k -C /etc/dnsmasq.conf -u root
+ExecStartPost=
+ExecStop=
+"""
+
+
+def test_a_dnsmasq_with_a_root_of_its_own_is_not_judged_by_the_node_s_files(
+    judged: Judged, healed: Lab, pyinfra: Run
+) -> None:
+    """As a container with the node's network, in a unit that has dnsmasq's name (Podman's quadlets)."""
+    healed.inject("dnsmasq-except-cilium", "node-0")
+    lab_node = healed.node("node-0")
+    lab_node.run(["sh", "-euc", _OTHER_ROOT])
+    lab_node.write(_DROP_IN, _CONTAINER)
+    lab_node.run(["systemctl", "daemon-reload"])
+    try:
+        lab_node.run(["systemctl", "restart", "dnsmasq"])
+        _listens(lab_node, "172.25.4.1")
+        before, started = lab_node.read("/etc/dnsmasq.d/k8s.conf"), dnsmasq_start(lab_node)
+        found = judged()
+        for check in ("DNSMASQ-001", "DNSMASQ-002", "DNSMASQ-003", "DNSMASQ-004"):
+            assert found["node-0", check]["status"] == Status.SKIP, found["node-0", check]
+        assert found["node-0", "DNSMASQ-002"]["sentence"].startswith("dnsmasq.service has a root of its own")
+        done = pyinfra("inventory", "deploys/fix_dns.py", "-y", timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert (lab_node.read("/etc/dnsmasq.d/k8s.conf"), dnsmasq_start(lab_node)) == (before, started)
+        done = pyinfra("-y", "inventory", "deploys/diagnose.py")
+        assert done.returncode == 0, done.stderr
+    finally:
+        lab_node.remove(_DROP_IN)
+        lab_node.run(["systemctl", "stop", "dnsmasq"])
+        lab_node.run(["sh", "-c", "umount -R /run/other && rmdir /run/other"])
 
 
 #: As a network plugin's policy does it: on the pod's own link, so that nobody is told.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from checks.finding import Finding, Status
 from checks.newcomer import Newcomer
-from models.kernel_settings import CONNTRACK_MAXIMUM
+from models.kernel_settings import CONNTRACK_MAXIMUM, same
 
 ID = "ONBOARD-003"
 TITLE = "A new node's kernel settings are the policy's and the cluster's"
@@ -33,7 +33,7 @@ def check(new: Newcomer) -> list[Finding]:
         if name not in new.settings:
             sentence = f"this kernel has no {name} (a module is not loaded?), which should be {value}: {whose}"
             return [case.finding(ID, TITLE, Status.FAIL, sentence, evidence)]
-        if new.settings[name] != value:
+        if not same(new.settings[name], value):
             sentence = f"{name} is {new.settings[name]}, and should be {value}: {whose}"
             return [case.finding(ID, TITLE, Status.FAIL, sentence, evidence, OPERATION)]
     if size is not None and table is not None and table["maximum"] < size:

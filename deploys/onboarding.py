@@ -32,7 +32,7 @@ from models.joined import joined
 from models.reference import Reference, reference
 from models.refused import Refused
 from models.stale_rules import other, stale
-from operations import alternatives, dnsmasq
+from operations import alternatives, dnsmasq, sysctl
 from operations.sysctl import Settings
 from operations.wave import Wave, waves
 
@@ -233,8 +233,14 @@ def _steps(host: Host) -> Steps:
         losing = other(against.backend) if left else None
     there = _settings(host, against)
     # What this kernel has not cannot be set: the certificate names it.
-    settings = {name: value for name, value in against.settings.items() if there.get(name, value) != value}
+    settings = {
+        name: value
+        for name, value in against.settings.items()
+        if name in there and not kernel_settings.same(there[name], value)
+    }
     settings |= kernel_settings.conntrack(read, policy.conntrack_max)
+    if settings:
+        sysctl.check_boot(host, settings)
     return Steps(backend, losing, settings, edits(host, of_all, cluster, policy))
 
 

@@ -29,7 +29,7 @@ from models import kube_backends, kube_services, node
 from models.refused import Refused
 from models.resolvers import Fleet
 from models.stale_rules import other, stale
-from operations import alternatives, cluster, dnsmasq, kube_proxy
+from operations import alternatives, cluster, dnsmasq, kube_proxy, sysctl
 from operations.wave import Wave, ordered, waves
 from probes.questions import questions
 
@@ -103,6 +103,7 @@ def of(state: State) -> Rollout:
     if not vips and not services:
         logger.warning("no address of these nodes serves DNS (dns_vips in group_data/all.py): nothing can be proven")
     stop_if(refusals)
+    stop_if(boot_refusals(hosts, changes))
     order_of_waves = (Wave(part["wave"], part["waves"], tuple(changes)),) if part else in_waves(changes, policy)
     stop_for(too_slow(changes, order_of_waves, wanted, fleet, seen.endpoints, state.config.PARALLEL))
     stop_if(_cluster_refusals(hosts, changes, order_of_waves))
@@ -227,6 +228,18 @@ def _cluster_refusals(hosts: list[Host], changes: Mapping[str, NodeChange], orde
         drain=policy.cluster_drain,
         rollout=policy.coredns_rollout,
     )
+
+
+def boot_refusals(hosts: Sequence[Host], changes: Mapping[str, NodeChange]) -> list[str]:
+    """The files of nodes that take a setting back at their next boot."""
+    refusals: list[str] = []
+    for host in hosts:
+        if wanted := changes[host.name].asked.settings:
+            try:
+                sysctl.check_boot(host, wanted)
+            except Refused as refusal:
+                refusals.append(f"{host.name}: {refusal}")
+    return refusals
 
 
 def _majority(fleet: Mapping[str, Snapshot | None], unseen: int) -> Backend | None:

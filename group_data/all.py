@@ -105,7 +105,8 @@ blast_name = None
 iptables_backend = "match-majority"
 
 # Tracked connections that a node has room for once its table is full (each takes about 400 bytes); never lowered.
-# None: left alone. kube-proxy's own setting (conntrack.maxPerCore) should not be lower.
+# None: left alone. kube-proxy's own setting (conntrack.maxPerCore) should not be lower. It survives a boot where
+# nf_conntrack is loaded early (a file of /etc/modules-load.d) or kube-proxy sets it.
 conntrack_max = 262144
 
 # How dnsmasq is told whom to answer, on a node where pods are not answered (a healthy node is left as it is):
@@ -130,7 +131,8 @@ new_nodes: list[str] = []
 kube_proxy_mode = None
 
 # Kernel settings that a new node has to have, as text. Of what is not here, forwarding, rp_filter and
-# bridge-nf-call-* have to be what they are on all other nodes, where those agree.
+# bridge-nf-call-* have to be what they are on all other nodes, where those agree. Several words: one space between
+# them. What belongs to a module survives a boot where a file of /etc/modules-load.d has it loaded.
 kernel_settings = {"net.ipv4.ip_forward": "1"}
 
 # --- The cluster's API -----------------------------------------------------------------------------------------------

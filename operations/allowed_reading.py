@@ -17,6 +17,7 @@ from facts import counters, history, snapshot
 from facts.provision import Provision
 from facts.reading import NodeFact
 from facts.runs import Runs, UndoPlan
+from facts.sysctl_files import SysctlFiles
 from operations import restricted_shell, sysctl, wave
 from operations.script_patterns import Hole, Tree, of_text
 from probes import capture, carry, ping
@@ -66,7 +67,7 @@ _INTERFACE = r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]{0,14}"
 
 def reading() -> Known:
     """What looking at a node takes. Nothing of it changes anything there."""
-    facts: list[NodeFact[Any]] = [Provision(), Runs(), *snapshot.FACTS.values(), *history.FACTS.values()]
+    facts: list[NodeFact[Any]] = [Provision(), Runs(), SysctlFiles(), *snapshot.FACTS.values(), *history.FACTS.values()]
     commands = {type(fact).__name__: fact.command() for fact in facts}
     commands |= {
         "NodeSnapshot": snapshot.NodeSnapshot().command(),

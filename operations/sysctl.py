@@ -8,9 +8,13 @@ from collections.abc import Generator, Iterable, Mapping
 from pyinfra import host
 from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.api.facts import FactBase
+from pyinfra.api.host import Host
 from pyinfra.api.operation import operation
 from typing_extensions import override
 
+from facts.sysctl_files import SysctlFiles
+from models.kernel_settings import overruled, same
+from models.refused import Refused
 from operations import runs
 from operations.scripts import step_script
 from operations.wave import refusal
@@ -24,13 +28,13 @@ _NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
 
 
 class Settings(FactBase[dict[str, str]]):
-    """What kernel settings are now; one that this kernel has not is left out.
+    """What kernel settings are now, one space between words; one that this kernel has not is left out.
 
     + names: "net.ipv4.vs.expire_nodest_conn"
 
     .. code:: python
 
-        {"net.ipv4.vs.expire_nodest_conn": "0"}
+        {"net.ipv4.vs.expire_nodest_conn": "0", "net.ipv4.ip_local_port_range": "32768 60999"}
     """
 
     @staticmethod
@@ -40,12 +44,25 @@ class Settings(FactBase[dict[str, str]]):
 
     @override
     def process(self, output: Iterable[str]) -> dict[str, str]:
-        return dict(line.split("=", 1) for line in output if "=" in line)
+        told = (line.partition("=") for line in output if "=" in line)
+        return {name: " ".join(value.split()) for name, _, value in told}
 
     @override
     def command(self, names: Iterable[str]) -> StringCommand:
         script = 'for name; do value=$(sysctl -n "$name" 2>/dev/null) && echo "$name=$value"; done; true'
         return StringCommand("sh", "-c", QuoteString(script), "-", *map(QuoteString, names))
+
+
+def check_boot(node: Host, wanted: Mapping[str, str]) -> None:
+    """Raises Refused where a boot would set something else after our file, with that file and line."""
+    found = node.get_fact(SysctlFiles)
+    if found["state"] not in ("value", "empty"):
+        raise Refused(f"what its files set at boot is not known: {found['state']}: {found['detail']}")
+    for line in overruled(found["value"], FILE, wanted):
+        raise Refused(
+            f"{line['file']}:{line['line']} sets {line['name']} = {line['value']} at every boot, after {FILE}: it has "
+            f"to be {wanted[line['name']]} there as well, or not to be there"
+        )
 
 
 @operation()
@@ -59,8 +76,9 @@ def settings(
     + undo_after: seconds after which the node takes the change back unless `verify.dns_answers` has confirmed it
     + run: the run's id, under which the old values are kept on the node
 
-    Only what differs is set. A setting that this kernel has not is refused; one that it does not accept takes the
-    others back.
+    Only what differs is set. Refused are a setting that this kernel has not, and one that another file sets otherwise
+    at boot, after ours; one that the kernel does not accept takes the others back. What belongs to a module
+    (nf_conntrack, ip_vs, br_netfilter) can be set at boot only where /etc/modules-load.d has the module loaded before.
 
     **Example:**
 
@@ -75,9 +93,14 @@ def settings(
     if missing := [name for name in wanted if name not in now]:
         yield refusal(f"refused: this kernel has no {missing[0]}")
         return
-    needed = {name: value for name, value in wanted.items() if now[name] != value}
+    needed = {name: " ".join(value.split()) for name, value in wanted.items() if not same(now[name], value)}
     if not needed:
         host.noop("every setting is as it should be")
+        return
+    try:
+        check_boot(host, needed)
+    except Refused as reason:
+        yield refusal(f"refused: {reason}")
         return
     because = "; ".join(f"{name}: {now[name]} -> {value}" for name, value in needed.items())
     if not host.state.is_executing:

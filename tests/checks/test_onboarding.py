@@ -201,6 +201,14 @@ def test_a_kernel_without_legacy_iptables() -> None:
     assert status == Status.FAIL and sentence.endswith("has no ip6_tables, and iptables is to be legacy")
 
 
+@pytest.mark.parametrize("wanted", ["32768 60999", " 32768  60999", "32768\t60999"])
+def test_a_setting_of_several_words(wanted: str) -> None:
+    found, name = fresh(), "net.ipv4.ip_local_port_range"
+    found[NEW]["kernel"]["value"]["sysctls"][name] = "32768\t60999"
+    assert said(judged(found, settings={name: wanted}), "ONBOARD-003")[0] == Status.PASS
+    assert said(judged(found, settings={name: "32768 60998"}), "ONBOARD-003")[0] == Status.FAIL
+
+
 def test_br_netfilter_has_to_be_loaded() -> None:
     found = fresh()
     policy = {"net.bridge.bridge-nf-call-iptables": "1"}

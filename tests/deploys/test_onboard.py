@@ -94,6 +94,31 @@ def test_a_node_without_dns_gets_everything_back(new: Node, healed: Lab, pyinfra
     assert "(legacy)" in new.run(["iptables", "-V"]).stdout
 
 
+def test_what_a_file_takes_back_at_boot_is_named_before_anything_is_set(new: Node, healed: Lab, pyinfra: Run) -> None:
+    new.run(["sysctl", "-qw", "net.ipv4.ip_forward=0"])
+    new.write("/etc/sysctl.d/99-cis.conf", "# CIS 3.1.1\nnet.ipv4.ip_forward = 0\n")
+    before = seen(new)
+    done = pyinfra(*ENFORCE, *NEW)
+    assert done.returncode == 1, done.stderr
+    said = " ".join(done.stderr.split())
+    assert "cannot be brought to the policy: /etc/sysctl.d/99-cis.conf:2 sets net.ipv4.ip_forward = 0 at every" in said
+    assert [line for line in seen(new) if "dnsmend" not in line] == before
+
+
+def test_a_setting_of_several_words_is_enforced_once(new: Node, pyinfra: Run) -> None:
+    name = "net.ipv4.ip_local_port_range"
+    before = new.run(["sysctl", "-n", name]).stdout.strip()
+    policy = ("--data", f'kernel_settings={{"{name}": "30000 60999"}}')
+    try:
+        done = pyinfra(*ENFORCE, *NEW, *policy)
+        assert done.returncode == 0, done.stderr
+        assert new.run(["sysctl", "-n", name]).stdout.split() == ["30000", "60999"]
+        again = pyinfra(*ENFORCE, *NEW, *policy)
+        assert again.returncode == 0 and "Starting operation: Wave 1 of 1: kernel settings" not in again.stderr
+    finally:
+        new.run(["sysctl", "-qw", f"{name}={before}"])
+
+
 def test_what_cannot_be_enforced_is_refused(new: Node, pyinfra: Run) -> None:
     """The lab's kernel has no IPVS; conntrack is taken away."""
     new.run(["mv", "/usr/sbin/conntrack", "/usr/sbin/conntrack.away"])

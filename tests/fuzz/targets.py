@@ -31,6 +31,7 @@ from facts.netfilter import Save
 from facts.provision import Provision
 from facts.reading import NodeFact, Reading, section_name, sections
 from facts.routes import RouteTo
+from facts.sysctl_files import SysctlFiles
 from inventories import ansible_ini, ansible_ssh, ansible_vars, ansible_yaml
 from inventories import kubectl as kubectl_inventory
 from inventories.ansible_tree import flatten
@@ -173,6 +174,7 @@ _OTHERS: dict[str, tuple[NodeFact[Any], list[str]]] = {
         Provision(),
         ["clock 1795219200.123", "keeper chronyd", "said Normal", "tool ip /sbin/ip", "module ip_vs on disk"],
     ),
+    "sysctl_files": (SysctlFiles(), ["file /etc/sysctl.d/99-sysctl.conf", "28 net.ipv4.ip_forward = 0"]),
     "route_to": (RouteTo(), ['[{"dst":"172.26.2.145","dev":"cilium_host","prefsrc":"172.26.2.58","flags":[]}]']),
     "save": (Save(), ["cat", _base64("*nat", ":PREROUTING ACCEPT [0:0]", "COMMIT", "@code 0", "")]),
     "legacy_preflight": (

@@ -18,6 +18,7 @@ import pytest
 
 from facts import counters, history, snapshot
 from facts.provision import Provision
+from facts.sysctl_files import SysctlFiles
 from operations import privileges, restricted_shell, wave
 from operations.allowed_reading import reading
 from operations.script_patterns import Hole, of_template, of_text
@@ -66,7 +67,7 @@ def refused(script: str) -> str:
 
 
 def test_every_fact_that_reads_is_known() -> None:
-    facts = [*snapshot.FACTS.values(), *history.FACTS.values(), *counters.FACTS.values(), Provision()]
+    facts = [*snapshot.FACTS.values(), *history.FACTS.values(), *counters.FACTS.values(), Provision(), SysctlFiles()]
     assert [name_of(fact.command()) for fact in facts] == [type(fact).__name__ for fact in facts]
     assert name_of(snapshot.NodeSnapshot().command()) == "NodeSnapshot"
     assert name_of(history.NodeHistory().command()) == "NodeHistory"

@@ -82,6 +82,83 @@ def test_what_somebody_else_has_set_since_stays(plain: Node, operate: Operate, p
     assert now(plain) == "55"
 
 
+RANGE = "net.ipv4.ip_local_port_range"
+
+
+def test_a_setting_of_several_words_is_set_left_alone_and_taken_back(
+    plain: Node, operate: Operate, pyinfra: Run
+) -> None:
+    """The kernel has a tab between them, and people write a space."""
+    before = plain.run(["sysctl", "-n", RANGE]).stdout
+    assert before.split() != ["30000", "60999"]
+    try:
+        done = operate("sysctl.settings", wanted("30000 60999", RANGE))
+        assert done.returncode == 0, done.stderr
+        assert plain.run(["sysctl", "-n", RANGE]).stdout == "30000\t60999\n"
+        again = operate("sysctl.settings", wanted(" 30000  60999", RANGE))
+        assert again.returncode == 0 and "Success" not in again.stderr.split("--> Results:")[0]
+        undo = ("-y", "--limit", plain.name, "inventory", "deploys/undo.py", "--data", f"run={run_of(plain)}")
+        assert pyinfra(*undo).returncode == 0
+        assert plain.run(["sysctl", "-n", RANGE]).stdout == before
+    finally:
+        plain.run(["sysctl", "-q", "-w", f"{RANGE}={before.strip()}"])
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("/etc/sysctl.d/99-hardening.conf", f"{NAME}=32"),
+        ("/etc/sysctl.conf", f"-{NAME.replace('.', '/')} = 32"),
+        ("/run/sysctl.d/91-image.conf", f"  {NAME}=63\n{NAME} = 32"),
+    ],
+)
+@pytest.mark.parametrize("dry", [True, False])
+def test_what_another_file_sets_otherwise_at_boot_is_named(
+    plain: Node, operate: Operate, file: str, line: str, dry: bool
+) -> None:
+    """/etc/sysctl.conf is read at boot because 99-sysctl.conf leads to it."""
+    old = plain.read(file) if plain.run(["test", "-e", file], check=False).returncode == 0 else None
+    plain.write(file, f"# CIS\n\n{line}\n")
+    read = "/etc/sysctl.d/99-sysctl.conf" if file == "/etc/sysctl.conf" else file
+    number = 2 + len(line.splitlines())
+    try:
+        done = operate("sysctl.settings", wanted("63"), dry=dry)
+        assert done.returncode == (0 if dry else 1)
+        if not dry:
+            assert f"refused: {read}:{number} sets {NAME} = 32 at every boot, after {FILE}" in done.stderr
+        assert now(plain) == "64"
+        assert plain.run(["test", "-e", FILE], check=False).returncode == 1
+        assert plain.run(["test", "-e", "/var/lib/dnsmend"], check=False).returncode == 1
+        # A boot would do so.
+        plain.write(FILE, f"-{NAME} = 63\n")
+        plain.run(["/lib/systemd/systemd-sysctl"], check=False)
+        assert now(plain) == "32"
+    finally:
+        plain.remove(file) if old is None else plain.write(file, old)
+
+
+def test_what_other_files_set_in_vain_at_boot_stands_in_no_way(plain: Node, operate: Operate) -> None:
+    """Earlier by name, hidden by a file of /etc, a comment, a pattern, or no .conf."""
+    files = {
+        "/etc/sysctl.d/89-before.conf": f"{NAME} = 32",
+        "/usr/lib/sysctl.d/98-hidden.conf": f"{NAME} = 32",
+        "/etc/sysctl.d/98-hidden.conf": "# nothing",
+        "/etc/sysctl.d/99-other.conf": f"#{NAME} = 32\nnet.ipv4.ip_default_* = 32",
+        "/etc/sysctl.d/99-no-conf": f"{NAME} = 32",
+    }
+    for file, text in files.items():
+        plain.write(file, f"{text}\n")
+    try:
+        done = operate("sysctl.settings", wanted("63"))
+        assert done.returncode == 0, done.stderr
+        # As a boot does it.
+        plain.run(["sysctl", "-q", "-w", f"{NAME}=64"])
+        plain.run(["/lib/systemd/systemd-sysctl"], check=False)
+        assert now(plain) == "63"
+    finally:
+        plain.remove(*files)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [

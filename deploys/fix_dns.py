@@ -139,6 +139,7 @@ for wave in host.loop(plan.waves):
             vips=plan.vips,
             services=plan.services,
             _parallel=together,
+            listening=[socket for each in change.dnsmasq for socket in each.plan.after.start.sockets],
             _if=wave.is_open,
         )
         runs.undo(

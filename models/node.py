@@ -16,7 +16,7 @@ from facts.routes import outgoing
 from facts.snapshot import Snapshot
 from facts.sockets import Socket
 from models import corefile
-from models.dnsmasq import Query, configuration, starts
+from models.dnsmasq import Query, Socket, configuration, starts
 from models.host import Address, Host, Listener
 from models.needs import Need
 
@@ -161,15 +161,31 @@ def serving(snapshot: Snapshot, vip: str) -> Instance | None:
     return next((instance for instance in instances if instance["unit"] == "dnsmasq.service"), None)
 
 
-def not_listening(snapshot: Snapshot, instance: Instance) -> list[str]:
-    """The sockets that a running dnsmasq should have by its configuration and has not: "tcp 172.26.2.58:53"."""
-    expected = starts(configuration(instance["options"]), host(snapshot, instance["pid"])).sockets
+def not_listening(snapshot: Snapshot, instance: Instance, planned: Collection[Socket]) -> list[str]:
+    """The sockets that a running dnsmasq should have by its configuration and has not: "tcp 172.26.2.58:53".
+
+    + planned: those that it was to have before it was started: bind-interfaces has none for an address that has come
+      since
+
+    Link-local addresses come and go with the pods' links, and nobody is told to ask there. A tentative address has no
+    socket yet (`iface->dad` in src/network.c of dnsmasq 2.90).
+    """
+    tentative = {
+        address["address"] for _, address in _addresses(snapshot["interfaces"]["value"]) if address["tentative"]
+    }
     held = {
         (socket["protocol"], socket["address"], socket["port"])
         for socket in snapshot["sockets"]["value"]
         if _owned(socket, {instance["pid"]})
     }
-    return [str(socket) for socket in expected if (socket.protocol, str(socket.ip), socket.port) not in held]
+    return [
+        str(socket)
+        for socket in starts(configuration(instance["options"]), host(snapshot, instance["pid"])).sockets
+        if socket in planned
+        and not socket.scope
+        and str(socket.ip) not in tentative
+        and (socket.protocol, str(socket.ip), socket.port) not in held
+    ]
 
 
 def askers(snapshot: Snapshot) -> list[Asker]:

@@ -10,6 +10,7 @@ from pyinfra.api.operation import OperationMeta, operation
 
 from facts import snapshot
 from models import node
+from models.dnsmasq import Socket
 from operations import runs
 from operations.wave import Wave
 from probes.count import asked, lost, summary, unknown
@@ -27,6 +28,7 @@ def dns_answers(
     how: Asking,
     vips: Sequence[str] | None = None,
     services: Sequence[str] = (),
+    listening: Collection[Socket] = (),
     run: str = runs.RUN,
 ) -> Generator[StringCommand | FunctionCommand, None, None]:
     """
@@ -37,10 +39,11 @@ def dns_answers(
     + how: names, tries, deadlines. A name that the node itself loses too at dnsmasq is reported, and is no failure
     + vips: the addresses on which nodes serve DNS; None to discover them
     + services: the addresses of the cluster's DNS services
+    + listening: the sockets that a dnsmasq which is changed is to have, by the plan: on cilium_host's address with
+      bind-interfaces and bind-dynamic for one. After the change it must have those whose addresses are still there
     + run: the run whose change is confirmed
 
-    After a change dnsmasq must also listen where its configuration says, on cilium_host's address with bind-interfaces
-    and bind-dynamic for one. In the prepare phase, and in a dry run, nothing is asked.
+    In the prepare phase, and in a dry run, nothing is asked.
 
     **Example:**
 
@@ -82,8 +85,8 @@ def dns_answers(
         problems = [f"the node could not be asked: {len(results)} of {len(asking)} questions came back", *problems]
     if changed and not asking:
         problems = ["there was nothing to ask after the change"]
-    if changed:
-        problems = [*_not_listening(read, served), *problems]
+    if listening and changed:
+        problems = [*_not_listening(read, served, listening), *problems]
     runs.record(
         run, host.name, "asked", answers={asked(result): summary(result) for result in results}, proven=not problems
     )
@@ -98,12 +101,14 @@ def dns_answers(
         host.noop(f"{len(results)} probes, each answered {how.tries}/{how.tries}")
 
 
-def _not_listening(read: snapshot.Snapshot, served: Sequence[str]) -> list[str]:
+def _not_listening(read: snapshot.Snapshot, served: Sequence[str], listening: Collection[Socket]) -> list[str]:
     """What the changed dnsmasq should listen on by its configuration and does not."""
     if read["sockets"]["state"] != "value" or read["dnsmasq"]["state"] != "value":
         return ["whether dnsmasq listens could not be read after the change"]
     instances = [instance for vip in served if (instance := node.serving(read, vip))]
-    missing = dict.fromkeys(socket for instance in instances for socket in node.not_listening(read, instance))
+    missing = dict.fromkeys(
+        socket for instance in instances for socket in node.not_listening(read, instance, listening)
+    )
     return [f"dnsmasq does not listen on {', '.join(missing)}"] if missing else []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import cast
 
@@ -14,7 +15,9 @@ from facts.dnsmasq import Instance
 from facts.dnsmasq_options import Option, read_options
 from facts.routes import Route
 from facts.snapshot import Snapshot
+from facts.sockets import Socket as ListeningSocket
 from models import node
+from models.dnsmasq import Socket, configuration, starts
 from models.dnsmasq_config import Binding
 from models.dnsmasq_edits import with_text
 from models.interface_policy import POLICIES, Plan, Wanted, plan
@@ -100,6 +103,25 @@ class Bent:
                 routing["main"].append(cast(Route, copied))
         link = copy.deepcopy(next(i for i in self.snapshot["interfaces"]["value"] if i["name"].startswith("lxc")))
         link["name"] = "lxc1234"
+        self.snapshot["interfaces"]["value"].append(link)
+        return self
+
+    def with_link(self, name: str, address: str, scope: str, tentative: bool = False) -> Bent:
+        """One more link, with one address."""
+        link = copy.deepcopy(next(i for i in self.snapshot["interfaces"]["value"] if i["name"].startswith("lxc")))
+        version = ip_address(address).version
+        link["name"] = name
+        link["addresses"] = [
+            {
+                "family": 4 if version == 4 else 6,
+                "address": address,
+                "prefix": 32 if version == 4 else 64,
+                "label": name,
+                "scope": scope,
+                "deprecated": False,
+                "tentative": tentative,
+            }
+        ]
         self.snapshot["interfaces"]["value"].append(link)
         return self
 
@@ -347,12 +369,42 @@ def test_a_vip_that_a_container_s_dnsmasq_holds_is_not_ours() -> None:
     assert node.vips(bent.fleet, None)["node-0"] == ()
 
 
+def meant(bent: Bent) -> tuple[Socket, ...]:
+    """The sockets that dnsmasq is to have on this node as it is."""
+    return starts(configuration(bent.instance["options"]), node.host(bent.snapshot, bent.instance["pid"])).sockets
+
+
 def test_a_socket_that_should_be_there_is_missed() -> None:
     bent = Bent()
-    assert node.not_listening(bent.snapshot, bent.instance) == []
+    assert node.not_listening(bent.snapshot, bent.instance, meant(bent)) == []
     sockets = bent.snapshot["sockets"]["value"]
     bent.snapshot["sockets"]["value"] = [s for s in sockets if (s["protocol"], s["address"]) != ("tcp", "172.26.2.58")]
-    assert node.not_listening(bent.snapshot, bent.instance) == ["tcp 172.26.2.58:53"]
+    assert node.not_listening(bent.snapshot, bent.instance, meant(bent)) == ["tcp 172.26.2.58:53"]
+
+
+@pytest.mark.parametrize("mode", ["bind-dynamic", "bind-interfaces"])
+def test_a_socket_is_not_missed_of_a_link_that_comes_or_goes(mode: str) -> None:
+    """A pod's link; a service's address, which kube-proxy adds; an address that is still looked for on the network."""
+    bent = Bent().configured({K8S: f"{mode}\nexcept-interface=lo\n"})
+    planned = meant(bent)
+    assert {str(socket) for socket in planned} >= {"udp 172.25.4.1:53", "tcp 172.26.2.58:53"}
+    owned = next(s for s in bent.snapshot["sockets"]["value"] if s["pid"] == bent.instance["pid"])
+    bent.snapshot["sockets"]["value"] = [
+        cast(ListeningSocket, {**owned, "protocol": socket.protocol, "address": str(socket.ip)}) for socket in planned
+    ]
+    bent.with_link("lxc0a1b2c3d4e5f", "fe80::a1b2:c3ff:fed4:e5f6", "link")
+    gone = meant(bent)
+    assert "udp [fe80::a1b2:c3ff:fed4:e5f6]%lxc0a1b2c3d4e5f:53" in map(str, gone)
+    assert node.not_listening(bent.snapshot, bent.instance, planned) == []
+    assert node.not_listening(bent.snapshot, bent.instance, gone) == []
+    bent.with_link("kube-ipvs0", "10.32.0.77", "global")
+    assert node.not_listening(bent.snapshot, bent.instance, planned) == []
+    assert node.not_listening(bent.snapshot, bent.instance, meant(bent)) == [
+        "udp 10.32.0.77:53",
+        "tcp 10.32.0.77:53",
+    ]
+    bent.with_link("bond1", "2001:db8::7", "global", tentative=True)
+    assert "2001:db8::7" not in str(node.not_listening(bent.snapshot, bent.instance, meant(bent)))
 
 
 def test_names_that_come_with_the_pods_network_do_not_keep_dnsmasq_from_starting_at_boot() -> None:

@@ -19,6 +19,7 @@ from facts import snapshot
 from models import kube_services, node
 from probes.count import lost, unknown
 from probes.fleet import answers
+from probes.questions import ended
 from reports import probe_table, terminal
 
 hosts = snapshot.active(inventory)
@@ -35,8 +36,24 @@ if host.name == hosts[0].name:
     while True:
         terminal.progress("asking from pods and nodes")
         results = answers(asking, policy.probe_rate)
-        probe_table.show(results)
         complete = all(results[one.name] or not probes for one, probes in asking.items())
+        # Who lost something may be a pod that has ended since its node was read.
+        losing = [one for one in asking if any(lost(result) or unknown(result) for result in results[one.name])]
+        for one in losing:
+            snapshot.forget(one)
+        later = snapshot.fleet(losing)
+        gone = {one: names for one in losing if (names := ended(results[one.name], later[one.name]))}
+        asking |= asked(gone, later, vips, services, policy)
+        instead = {}
+        for one, names in gone.items():
+            terminal.progress(f"{one.name}: ended meanwhile, and left out: {', '.join(names)}")
+            kept = [result for result in results[one.name] if result["probe"]["source"]["name"] not in names]
+            known = [result["probe"] for result in kept]
+            results[one.name], instead[one] = kept, [probe for probe in asking[one] if probe not in known]
+        for name, others in answers(instead, policy.probe_rate).items():
+            results[name] += others
+        probe_table.show(results)
+        complete = complete and all(len(results[one.name]) >= len(asking[one]) for one in gone)
         every = [result for of_node in results.values() for result in of_node]
         well = bool(every) and complete and not any(lost(result) or unknown(result) for result in every)
         if not any(asking.values()):

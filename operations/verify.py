@@ -17,8 +17,8 @@ from probes.count import asked, lost, summary, unknown
 from probes.denied import denied
 from probes.dns import Answers
 from probes.fleet import side_by_side
-from probes.probe import Result
-from probes.questions import Asking, own_name, questions
+from probes.probe import Probe, Result
+from probes.questions import Asking, ended, own_name, questions
 
 
 @operation()
@@ -43,6 +43,7 @@ def dns_answers(
       bind-interfaces and bind-dynamic for one. After the change it must have those whose addresses are still there
     + run: the run whose change is confirmed
 
+    A pod that has ended meanwhile is no reason to take anything back: the pods that are there then are asked instead.
     In the prepare phase, and in a dry run, nothing is asked.
 
     **Example:**
@@ -71,20 +72,29 @@ def dns_answers(
     # All nodes of the wave ask in this very moment.
     together = max(1, min(len(wave.nodes), host.state.config.PARALLEL))
     rate = side_by_side(asking, how.rate, together, own=served)
-    results: list[Result] = host.get_fact(Answers, probes=asking, rate=rate) if asking else []
-    # A busy node may lose a try or two to its own load: such a probe is asked once more, and must then lose none.
-    again = [index for index, result in enumerate(results) if 0 < lost(result) + unknown(result) <= how.tries // 10]
-    if again:
-        host.log(f"asked again: {', '.join(f'{asked(results[i])}: {summary(results[i])}' for i in again)}")
-        repeated = host.get_fact(Answers, probes=[asking[index] for index in again], rate=rate)
-        for index, result in zip(again, repeated, strict=False):
-            results[index] = result
+    results = _asked(asking, how, rate)
     problems, remarks = judge(results, {address: node.asking(read, address) for address in served})
+    if problems:
+        # Who lost something may be a pod that has ended since the node was read.
+        snapshot.forget(host)
+        later = snapshot.of(inventory.get_host(host.name))
+        gone = ended(results, later)
+        if later is not None and gone:
+            host.log(f"ended meanwhile, and left out: {', '.join(gone)}")
+            read = later
+            results = [result for result in results if result["probe"]["source"]["name"] not in gone]
+            known = [result["probe"] for result in results]
+            instead = [one for one in questions(read, served, services, how) if one not in known]
+            asking = [*known, *instead]
+            results += _asked(instead, how, rate)
+            problems, remarks = judge(results, {address: node.asking(read, address) for address in served})
     # pyinfra returns an empty list for an exec that failed where failed hosts end no run (--fail-percent, "continue?").
     if len(results) != len(asking):
         problems = [f"the node could not be asked: {len(results)} of {len(asking)} questions came back", *problems]
     if changed and not asking:
         problems = ["there was nothing to ask after the change"]
+    if changed and read["pods"]["state"] not in ("value", "empty"):
+        problems = ["the node's pods could not be read after the change", *problems]
     if listening and changed:
         problems = [*_not_listening(read, served, listening), *problems]
     runs.record(
@@ -99,6 +109,19 @@ def dns_answers(
         yield from runs.confirm(run)
     elif results:
         host.noop(f"{len(results)} probes, each answered {how.tries}/{how.tries}")
+
+
+def _asked(asking: Sequence[Probe], how: Asking, rate: int) -> list[Result]:
+    """What came back; what lost a tenth or less is asked once more."""
+    results: list[Result] = host.get_fact(Answers, probes=asking, rate=rate) if asking else []
+    # A busy node may lose a try or two to its own load: such a probe is asked once more, and must then lose none.
+    again = [index for index, result in enumerate(results) if 0 < lost(result) + unknown(result) <= how.tries // 10]
+    if again:
+        host.log(f"asked again: {', '.join(f'{asked(results[i])}: {summary(results[i])}' for i in again)}")
+        repeated = host.get_fact(Answers, probes=[asking[index] for index in again], rate=rate)
+        for index, result in zip(again, repeated, strict=False):
+            results[index] = result
+    return results
 
 
 def _not_listening(read: snapshot.Snapshot, served: Sequence[str], listening: Collection[Socket]) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from facts.snapshot import Snapshot
 from models import node
 from probes.carry import RATE
-from probes.probe import HOST, Probe, Protocol, Source, pod, probe
+from probes.probe import HOST, Probe, Protocol, Result, Source, pod, probe
 
 _PROTOCOLS: tuple[Protocol, ...] = ("udp", "tcp")
 
@@ -71,6 +71,19 @@ def icmp_questions(snapshot: Snapshot, vips: Sequence[str], how: Asking) -> list
         for source in _pods(snapshot, vips, how.pods)
         for vip in vips
     ]
+
+
+def ended(results: Sequence[Result], later: Snapshot | None) -> list[str]:
+    """The names of those pods among who asked that are on the node no more.
+
+    + later: the node, read after they had asked; nothing tells that a pod has ended where its pods could not be read
+    """
+    if later is None or later["pods"]["state"] not in ("value", "empty"):
+        return []
+    there = [pod("", one["pid"], address=address) for one in later["pods"]["value"] for address in one["addresses"]]
+    known = {(source["netns"], source["address"]) for source in (HOST, *there)}
+    sources = [result["probe"]["source"] for result in results]
+    return list(dict.fromkeys(one["name"] for one in sources if (one["netns"], one["address"]) not in known))
 
 
 def _pods(snapshot: Snapshot, vips: Sequence[str], most: int) -> Iterator[Source]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -92,23 +93,42 @@ def test_a_cluster_service_has_no_upstream_to_blame() -> None:
     assert len(problems) == 2 and remarks == []
 
 
-def proven(monkeypatch: pytest.MonkeyPatch, asking: list[Probe], results: list[Result], changed: bool = True) -> Wave:
-    """The wave of node-0 after its proof, with these questions and what came back."""
+def pods(*addresses: str, state: str = "value") -> Any:
+    """A node with these pods, as far as a proof looks at it."""
+    read = [{"pid": int(address.split(".")[-1]), "addresses": [address]} for address in addresses]
+    return {"pods": {"state": state, "value": read, "detail": ""}}
+
+
+def proven(
+    monkeypatch: pytest.MonkeyPatch,
+    asking: list[Probe],
+    results: list[Result],
+    changed: bool = True,
+    later: Any = None,
+    then: Sequence[Result] = (),
+    read: Any = None,
+) -> Wave:
+    """The wave of node-0 after its proof, with these questions and what came back.
+
+    + read, later: the node as it is read before and after that; then: what its pods of then are asked, and answer
+    """
+    read, said = read or pods("172.26.2.145"), {str(one["probe"]): one for one in (*results, *then)}
     inventory = SimpleNamespace(get_host=lambda name: None)
     host = SimpleNamespace(
         name="node-0",
         state=SimpleNamespace(is_executing=True, inventory=inventory, config=SimpleNamespace(PARALLEL=200)),
         log=print,
         noop=print,
-        get_fact=lambda fact, **arguments: list(results),
+        get_fact=lambda fact, probes, rate: [said[str(one)] for one in probes] if results else [],
     )
     monkeypatch.setattr(verify, "host", host)
     monkeypatch.setattr(snapshot, "forget", lambda host: None)
-    monkeypatch.setattr(snapshot, "fleet", lambda hosts: {"node-0": {}})
+    monkeypatch.setattr(snapshot, "fleet", lambda hosts: {"node-0": read})
+    monkeypatch.setattr(snapshot, "of", lambda host: later)
     monkeypatch.setattr(node, "vips", lambda fleet, vips: {"node-0": vips})
     monkeypatch.setattr(node, "asking", lambda read, address: set())
-    monkeypatch.setattr(verify, "questions", lambda *arguments: asking)
-    monkeypatch.setattr(verify, "_not_listening", lambda read, served: [])
+    of_then = [one["probe"] for one in then]
+    monkeypatch.setattr(verify, "questions", lambda of, *arguments: of_then if of is later else asking)
     monkeypatch.setattr(runs, "record", lambda *arguments, **more: None)
     monkeypatch.setattr(runs, "confirm", lambda run: iter(["confirmed"]))
     wave = Wave(1, 1, ("node-0",))
@@ -134,3 +154,68 @@ def test_an_exec_that_failed_proves_nothing(monkeypatch: pytest.MonkeyPatch, cha
 def test_a_change_after_which_there_is_nothing_to_ask_is_not_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "nothing to ask" in proven(monkeypatch, [], []).failures["node-0"]
     assert proven(monkeypatch, [], [], changed=False).failures == {}
+
+
+def both(ending: Outcome, source: Source, detail: str = "") -> list[Result]:
+    """What became of two tries over UDP and two over TCP."""
+    found = [result(source, protocol, True, ending, ending) for protocol in ("udp", "tcp")]
+    for one in found:
+        for attempt in one["tries"]:
+            attempt["detail"] = detail
+    return found
+
+
+def only_udp(source: Source) -> list[Result]:
+    """What a pod that no NetworkPolicy keeps out is answered over UDP alone."""
+    return [both("answered", source)[0], both("timeout", source)[1]]
+
+
+def from_pod(address: str) -> Source:
+    return pod(f"pod {address}", int(address.split(".")[-1]), address=address)
+
+
+ENDED, STAYS, NEW = from_pod("172.26.2.9"), from_pod("172.26.2.53"), from_pod("172.26.2.77")
+GONE = "nsenter: cannot open /proc/9/ns/net: No such file or directory"
+
+
+def asked_once(monkeypatch: pytest.MonkeyPatch, first: list[Result], later: Any, then: list[Result]) -> Wave:
+    return proven(monkeypatch, [one["probe"] for one in first], first, later=later, then=then)
+
+
+@pytest.mark.parametrize("ending", ["not sent", "timeout", "unreachable"])
+def test_a_pod_that_has_ended_is_left_out_and_another_one_asked(
+    monkeypatch: pytest.MonkeyPatch, ending: Outcome
+) -> None:
+    """It may be gone before it is asked, or while it asks."""
+    first = [*both(ending, ENDED, GONE), *both("answered", STAYS)]
+    if ending != "not sent":
+        first[0]["tries"][0]["outcome"] = "answered"
+    later = pods("172.26.2.53", "172.26.2.77")
+    answered = [*both("answered", STAYS), *both("answered", NEW)]
+    assert asked_once(monkeypatch, first, later, answered).failures == {}
+    lost = [*both("answered", STAYS), *only_udp(NEW)]
+    assert "172.26.2.77" in asked_once(monkeypatch, first, later, lost).failures["node-0"]
+    # That it has ended must be seen: as long as it is there, or nobody knows, it speaks against the proof.
+    for unseen in (pods("172.26.2.9", "172.26.2.53"), pods(state="timed out"), None):
+        assert GONE in asked_once(monkeypatch, both("not sent", ENDED, GONE), unseen, []).failures["node-0"]
+
+
+def test_who_loses_and_is_still_there_is_not_exchanged_for_who_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = [*both("not sent", ENDED, GONE), *only_udp(STAYS)]
+    wave = asked_once(monkeypatch, first, pods("172.26.2.53", "172.26.2.77"), both("answered", NEW))
+    assert "172.26.2.53" in wave.failures["node-0"] and "172.26.2.9" not in wave.failures["node-0"]
+
+
+def test_pods_that_cannot_be_asked_at_all_prove_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = [*both("not sent", ENDED, GONE), *both("answered", HOST)]
+    there = [*both("not sent", NEW, "nsenter: no room"), *both("answered", HOST)]
+    wave = asked_once(monkeypatch, first, pods("172.26.2.77"), there)
+    assert "172.26.2.77" in wave.failures["node-0"] and "nsenter: no room" in wave.failures["node-0"]
+
+
+def test_a_node_whose_pods_could_not_be_read_is_not_proven_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = both("answered", HOST)
+    asking, unread = [one["probe"] for one in first], pods(state="timed out")
+    assert "could not be read" in proven(monkeypatch, asking, first, read=unread).failures["node-0"]
+    assert proven(monkeypatch, asking, first, changed=False, read=unread).failures == {}
+    assert proven(monkeypatch, asking, first, read=pods(state="empty")).failures == {}

@@ -11,7 +11,7 @@ from checks.diagnosis import STAGES, Hop, Loss
 from models import loss
 from models.path import Step
 from probes.count import lost, sent, unknown
-from probes.hops import Key, Seen, loses
+from probes.hops import Key, Seen, left_open, loses, lost_once
 from probes.probe import Result
 
 
@@ -32,10 +32,15 @@ def hops(steps: Iterable[Step], seen: Seen, smallest_loss: float) -> list[Hop]:
 
 def _hop(step: Step, mine: Seen, smallest_loss: float) -> Hop:
     asked = {key: results for key, results in mine.items() if key[1] != "icmp"}
+    # What a pod has lost once that has ended since, nobody can see again.
+    ended = any(map(left_open, asked.values()))
+    losing = {
+        key for key, results in mine.items() if loses(results, smallest_loss) and not (ended and lost_once(results))
+    }
     state: Literal["ok", "loses", "unknown"] = "ok"
-    if any(loses(results, smallest_loss) for results in asked.values()):
+    if losing & asked.keys():
         state = "loses"
-    elif not asked or any(not sum(map(sent, results)) for results in asked.values()):
+    elif ended or not asked or any(not sum(map(sent, results)) for results in asked.values()):
         state = "unknown"
     return {
         "id": step.id,
@@ -46,13 +51,14 @@ def _hop(step: Step, mine: Seen, smallest_loss: float) -> Hop:
         "port": step.port,
         "owner": step.owner,
         "because": list(step.because),
-        "losses": [_loss(protocol, name, results, smallest_loss) for (_, protocol, name), results in mine.items()],
+        "losses": [_loss(key, results, key in losing) for key, results in mine.items()],
         "state": state,
         "needs": {name: list(behind) for name, behind in step.needs.items()},
     }
 
 
-def _loss(protocol: str, name: str, results: Sequence[Result], smallest_loss: float) -> Loss:
+def _loss(key: Key, results: Sequence[Result], losing: bool) -> Loss:
+    _, protocol, name = key
     tries = [attempt for result in results for attempt in result["tries"]]
     low, high = loss.interval(sum(map(lost, results)), sum(map(sent, results)))
     times = [one["rtt_ms"] for one in tries if one["outcome"] == "answered" and one["rtt_ms"] is not None]
@@ -67,5 +73,5 @@ def _loss(protocol: str, name: str, results: Sequence[Result], smallest_loss: fl
         "outcomes": dict(Counter(one["outcome"] for one in tries).most_common()),
         "median_ms": round(median(times), 3) if times else None,
         "slowest_ms": max(times, default=None),
-        "loses": loses(results, smallest_loss),
+        "loses": losing,
     }

@@ -16,6 +16,7 @@ from facts.snapshot import Snapshot
 from models import conntrack, datagrams, kube_services, node
 from models.resolvers import Fleet
 from probes.count import lost, sent
+from probes.hops import left_open, lost_once
 from probes.probe import Result
 from reports import redaction
 
@@ -88,7 +89,8 @@ def of(seen: Recorded) -> list[Case]:
     found: list[Case] = []
     for name in seen.fleet:
         before, after = seen.fleet[name], seen.evidence["counters"].get(name)
-        results, strays = _together(seen.results.get(name, []))
+        every = seen.results.get(name, [])
+        results, strays = _together(every)
         case = Case(
             name,
             seen.fleet,
@@ -96,7 +98,7 @@ def of(seen: Recorded) -> list[Case]:
             results,
             strays=strays,
             endpoints=known,
-            ipvs_deltas=_counted(before, after, services, results),
+            ipvs_deltas=_counted(before, after, services, every),
             drops=conntrack.drops(before, after),
             clashes=conntrack.clashes(before, after),
             bad_checksums=datagrams.bad_checksums(before, after),
@@ -107,19 +109,26 @@ def of(seen: Recorded) -> list[Case]:
 
 
 def _together(results: Sequence[Result]) -> tuple[list[Result], list[Result]]:
-    """What was asked in several rounds, as if it had been asked in one; and what lost no try when it was asked last."""
-    found: dict[tuple[Any, ...], Result] = {}
-    last: dict[tuple[Any, ...], Result] = {}
+    """What was asked in several rounds, as if it had been asked in one; and what lost no try when it was asked last.
+
+    What a pod lost that has ended since is left out.
+    """
+    rounds: dict[tuple[Any, ...], list[Result]] = {}
     for result in results:
         probe = result["probe"]
         key = (*probe["source"].values(), *(probe[each] for each in _SAME))  # type: ignore[literal-required]
-        if key in found:
-            tries = [*found[key]["tries"], *result["tries"]]
-            found[key] = {**result, "probe": {**probe, "tries": len(tries)}, "tries": tries}
-        else:
-            found[key] = result
-        last[key] = result
-    return list(found.values()), [one for key, one in found.items() if lost(one) and not lost(last[key])]
+        rounds.setdefault(key, []).append(result)
+    found: list[Result] = []
+    strays: list[Result] = []
+    ended = [asked[0]["probe"]["source"] for asked in rounds.values() if left_open(asked)]
+    for asked in rounds.values():
+        if asked[0]["probe"]["source"] in ended and lost_once(asked):
+            continue
+        tries = [attempt for result in asked for attempt in result["tries"]]
+        found.append({**asked[-1], "probe": {**asked[-1]["probe"], "tries": len(tries)}, "tries": tries})
+        if lost(found[-1]) and not lost(asked[-1]):
+            strays.append(found[-1])
+    return found, strays
 
 
 _SAME = ("destination", "port", "protocol", "name", "rdtype", "rdclass")

@@ -157,6 +157,16 @@ def loses(results: Sequence[Result], smallest_loss: float) -> bool:
     return loss.interval(all_lost, all_sent)[0] > smallest_loss / 10
 
 
+def left_open(results: Sequence[Result]) -> bool:
+    """Whether a pod lost something once, and could not be asked again: it has ended, maybe while it was asked."""
+    return results[-1]["probe"]["source"] != HOST and not sent(results[-1]) and lost_once(results)
+
+
+def lost_once(results: Sequence[Result]) -> bool:
+    """Whether something was lost, and in one round only."""
+    return sum(bool(lost(result)) for result in results) == 1
+
+
 _PROTOCOLS: tuple[Protocol, ...] = ("udp", "tcp")
 
 

@@ -12,7 +12,7 @@ from checks.finding import Status
 from deploys import cases
 from deploys.bundle import Recorded
 from facts.counters import Counters
-from probes.probe import Outcome, Result, probe
+from probes.probe import Outcome, Result, pod, probe
 from tests.checks.kube_fleet import VIP, fleet
 
 TRY: dict[str, Any] = {"rtt_ms": None, "rcode": None, "answers": [], "detail": ""}
@@ -61,6 +61,17 @@ def test_what_was_lost_at_first_and_not_again_is_a_stray() -> None:
         rounds = [result(cast("list[Outcome]", each)) for each in (once, last)]
         (case, *_) = cases.of(seen(rounds, 0))
         assert len(case.strays) == strays
+
+
+def test_what_a_pod_lost_that_has_ended_is_left_out() -> None:
+    """It is nobody's fault; IPVS has counted what it sent, though."""
+    ended = pod("pod 10.244.0.9", 4242, address="10.244.0.9")
+    rounds = [result(["answered", "timeout"], source=ended), result(["not sent"] * 3, source=ended)]
+    # Some questions are asked once only.
+    rounds += [result(["timeout"], protocol="tcp", source=ended)]
+    (case, *_) = cases.of(seen([*rounds, result(["answered"])], 3))
+    assert [one["probe"]["source"]["name"] for one in case.results] == ["host"]
+    assert case.ipvs_deltas == {VIP: (3, 3)}
 
 
 def test_the_services_are_those_that_the_policy_names() -> None:

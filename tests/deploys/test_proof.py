@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -90,6 +92,25 @@ def test_a_pod_that_ends_before_it_is_asked_is_no_loss_where_nothing_was_changed
     assert "pod 172.26.2.145" in done.stderr
     node.write(NSENTER, ASKED.format("exit 1"), 0o755)
     assert pyinfra("-y", "inventory", "deploys/verify.py").returncode == 1
+
+
+@pytest.mark.parametrize("link", ["up", "down"])
+def test_a_pod_that_ends_while_a_diagnosis_asks_is_not_known_and_nobody_is_blamed(
+    node: Node, pyinfra: Run, tmp_path: Path, link: str
+) -> None:
+    """Before it is asked; or while it is, its link first: what it has lost then cannot be asked again."""
+    client, report = node.plan.pod("client"), tmp_path / "report.json"
+    before = "systemctl stop pod-client"
+    if link == "down":
+        before = f"ip link set {client.interface} down; (sleep 1; systemctl stop pod-client) >/dev/null 2>&1 &"
+    node.write(NSENTER, ASKED.format(before), 0o755)
+    done = pyinfra("-y", "inventory", "deploys/diagnose.py", "--data", f"json={report}")
+    assert done.returncode == 1
+    told = json.loads(report.read_text())
+    assert told["verdicts"] == []
+    (hop,) = (hop for hop in told["hops"] if (hop["node"], hop["source"]) == (node.name, f"pod {client.address}"))
+    assert hop["state"] == "unknown"
+    assert any(loss["lost"] for loss in hop["losses"]) == (link == "down")
 
 
 def test_a_node_whose_pods_cannot_be_asked_is_not_proven(healed: Lab, node: Node, pyinfra: Run) -> None:

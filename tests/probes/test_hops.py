@@ -9,9 +9,11 @@ from statistics import mean
 
 import pytest
 
+from checks.hops import hops
 from models.path import Names, Question, Step
 from probes.hops import FEW, HOLDING, MOST, MOST_TO_ONE, ROUNDS, Key, Walking, loses, planned
-from probes.probe import Outcome, Probe, Result, Try
+from probes.probe import HOST, Outcome, Probe, Result, Source, Try, pod
+from probes.probe import probe as question
 
 HOW = Walking(Names("google.com", "-"), pods=3, tries=20, deadline_s=2.0, smallest_loss=0.05)
 OWN, OTHER, DOMAIN = Question("version.bind", "TXT", "CH"), Question("google.com"), Question("zju.edu.cn", "SOA")
@@ -159,3 +161,21 @@ def test_what_could_not_be_sent_is_not_asked_again_and_no_loss() -> None:
     seen = play([step(OWN)], lambda _: "not sent")
     assert {len(results) for results in seen.values()} == {1}
     assert not lossy(seen)
+
+
+@pytest.mark.parametrize(("source", "state"), [(pod("pod 172.26.2.9", 4242), "unknown"), (HOST, "loses")])
+def test_what_a_pod_lost_that_has_ended_is_left_open(source: Source, state: str) -> None:
+    """Its link is taken away while it asks, and then there is nobody who could be asked again."""
+
+    def asked(answered: int, outcome: Outcome) -> Result:
+        ends: list[Outcome] = ["answered" if number < answered else outcome for number in range(20)]
+        tries: list[Try] = [
+            {"outcome": end, "rtt_ms": None, "rcode": None, "answers": [], "detail": ""} for end in ends
+        ]
+        return {"probe": question("172.25.4.1", OWN.name, source=source), "carrier": "python3", "tries": tries}
+
+    first, again = asked(8, "timeout"), asked(0, "not sent")
+    (hop,) = hops([step(OWN)], {("a", "udp", OWN.name): [first, again]}, HOW.smallest_loss)
+    assert (hop["state"], hop["losses"][0]["loses"]) == (state, state == "loses")
+    (fine,) = hops([step(OWN)], {("a", "udp", OWN.name): [asked(20, "answered"), again]}, HOW.smallest_loss)
+    assert fine["state"] == "ok"

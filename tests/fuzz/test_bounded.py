@@ -8,6 +8,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from pyinfra.api.facts import get_fact
@@ -68,6 +70,23 @@ print(util.read_buffer.__module__)
     assert done.stdout == "facts.bounded\n"
 
 
+@pytest.mark.parametrize("words", util.SUDO_PASSWORD_REQUIRED_LINES)
+@pytest.mark.parametrize("before", ["", "lies\\n", "lies\\r\\n \\t"])
+def test_no_node_can_have_a_password_asked_for(words: str, before: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pyinfra asks the operator at these words, and puts what is typed into the command that it sends next."""
+
+    def asked(prompt: str) -> str:
+        raise AssertionError(prompt)
+
+    monkeypatch.setattr(util, "getpass", asked)
+    host: Any = SimpleNamespace(print_prefix="[node-0] ", connector_data={})
+    for stream in ("1", "2"):
+        command = f"printf '{before}{words} \\r\\n' >&{stream}; exit 1"
+        done = util.execute_command_with_sudo_retry(host, {}, lambda command=command: run_local_process(command))
+        assert done[0] == 1 and done[1].combined_lines[-1].line.endswith("NOPASSWD is needed")
+        assert host.connector_data == {}
+
+
 class Endless(snapshot.NodeSnapshot):
     """What a hostile node would send in the place of a snapshot."""
 
@@ -122,3 +141,14 @@ def test_a_run_goes_on_without_the_node_that_never_ends(lying: Lab, pyinfra: Run
     assert "the output was cut off" in done.stderr
     assert len(done.stderr) < 200_000
     assert stat.S_ISREG(report.stat().st_mode)
+
+
+@pytest.mark.lab
+def test_a_node_whose_sudo_wants_a_password_is_told_and_nobody_is_asked(healed: Lab, pyinfra: Run) -> None:
+    healed.node("node-1").write("/etc/sudoers.d/ops", "ops ALL=(ALL:ALL) ALL\n", 0o440)
+    for deploy in ("deploys/diagnose.py", "deploys/fix_dns.py"):
+        done = pyinfra("-y", "inventory", deploy)
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert done.stderr.count("[node-1] sudo: a password is required: NOPASSWD is needed\n") == 1, done.stderr
+        assert "sudo password" not in done.stderr and "askpass" not in done.stderr
+    assert "Nothing was changed on any node" in done.stderr

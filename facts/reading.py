@@ -36,8 +36,9 @@ _DENIED = re.compile(r"permission denied|operation not permitted|must be root|ac
 # and in no environment, and leaves the node in no line; awk(1) marks all other lines. Bytes that are not printable
 # ASCII become "?", so that no answer can fail to decode (file contents travel as base64). Standard error is caught in
 # a variable, since a file must not be written. Processes are what a section costs: what is the same for all of them is
-# done once, so a script finds its user's number in $euid.
-_PRELUDE = r"""export LC_ALL=C PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+# done once, so a script finds its user's number in $euid. Red Hat's sudoers file leaves /usr/local out, where Kubespray
+# puts crictl; it comes last, so that nothing there hides what the system has.
+_PRELUDE = r"""export LC_ALL=C PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin"
 euid=$(id -u)
 export euid
 section() {

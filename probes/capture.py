@@ -75,7 +75,7 @@ class Answered(TypedDict):
 
 
 SCRIPT = r"""
-export LC_ALL=C PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+export LC_ALL=C PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin"
 printf '\n@capture points %s\n' @POINTS@
 exec 4>&1
 for tool in timeout base64 nsenter; do

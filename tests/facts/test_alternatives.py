@@ -22,7 +22,7 @@ def answer(path: Path | None = None) -> Reading[Backends | None]:
     command = fact.command()
     if path:
         # The prelude adds the usual folders, in which this machine's own tools are.
-        command = command.replace(":/usr/local/sbin:/usr/sbin:/sbin", "")
+        command = command.replace(":/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin", "")
     said = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, env=environment, check=True)
     return fact.process(said.stdout.splitlines())
 

@@ -141,7 +141,7 @@ def legacy(folder: Path, script: str | None, **options: object) -> Reading[Any]:
     for name in ("sh", "timeout", "tr", "sed", "awk", "id", "head", "unshare"):
         (folder / name).symlink_to(str(shutil.which(name)))
     fact = LegacyPreflight()
-    command = fact.command().replace(":/usr/local/sbin:/usr/sbin:/sbin", "")
+    command = fact.command().replace(":/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin", "")
     said = subprocess.run(
         ["/bin/sh", "-c", command],
         capture_output=True,

@@ -8,10 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pyinfra.api.host import Host
 
+from facts import snapshot
 from facts.kube_proxy import KubeProxy
 from facts.kube_proxy_answer import Proxy
 from facts.reading import Reading
+from lab.api import Lab
+from operations import kube_proxy
 
 Sample = Callable[[str], list[str]]
 
@@ -329,3 +333,26 @@ def test_a_flag_that_is_not_understood() -> None:
     proxy = KubeProxy().read([f"process 7 kube-proxy {argv}"])
     assert proxy is not None
     assert (proxy["mode"], proxy["config"]["error"]) == ("ipvs", "no duration: 'soon'")
+
+
+@pytest.mark.lab
+def test_a_crictl_that_sudo_does_not_find(healed: Lab, reached: Host, sample: Sample) -> None:
+    """Kubespray's is in /usr/local/bin, which Red Hat's sudoers file leaves out."""
+    lab_node = healed.node("node-0")
+    lab_node.write("/etc/sudoers.d/rocky", "Defaults secure_path = /sbin:/bin:/usr/sbin:/usr/bin\n", 0o440)
+    answer = "\n".join(sample("crictl-ps.txt"))
+    lab_node.write("/usr/local/bin/crictl", f"#!/bin/sh\ncat <<'EOF'\n{answer}\nEOF\n", 0o755)
+    lab_node.write("/opt/kube-proxy", "#!/bin/sh\nsleep 300 &\nwait\n", 0o755)
+    group = "kubepods-besteffort-pod7a5e1c0b_2f4d_4d7e_9b1a_0c2d3e4f5a6b.slice"
+    lab_node.run(["systemd-run", "--quiet", "--unit=test-kube-proxy", f"--slice={group}", "/opt/kube-proxy"])
+    try:
+        snapshot.forget(reached)
+        read = snapshot.of(reached)
+        alone = reached.get_fact(KubeProxy)
+    finally:
+        lab_node.run(["systemctl", "stop", "test-kube-proxy"])
+    assert read is not None
+    for proxy in (read["kube_proxy"]["value"], alone["value"]):
+        assert proxy is not None and proxy["form"] == "DaemonSet"
+        assert proxy["pod"] is not None and proxy["pod"]["name"] == "kube-proxy-x7k2p"
+        assert "crictl stopp b53a6c2d" in kube_proxy.restart_command(proxy)

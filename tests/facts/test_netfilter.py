@@ -192,7 +192,7 @@ def limited(folder: Path, fact: NodeFact[list[Ruleset]], **scripts: str) -> Read
     for name, script in scripts.items():
         (folder / name.replace("_", "-")).write_text(f"#!/bin/sh\n{script}\n")
         (folder / name.replace("_", "-")).chmod(0o755)
-    command = fact.command().replace(":/usr/local/sbin:/usr/sbin:/sbin", "")
+    command = fact.command().replace(":/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin", "")
     said = subprocess.run(
         [str(shutil.which("unshare")), "-n", "/bin/sh", "-c", command],
         capture_output=True,

@@ -32,6 +32,8 @@ AROUND = {
 _WAVE = re.compile(rf"^(?:Wave \d+ of \d+|{OTHERS}): ")
 _READY = re.compile(r"^\s*\[(.+)\] Ready: ")
 _NO_MATCH = re.compile(r"No host matches found for --(?:limit|exclude) pattern: .*")
+#: What deploys/fix_dns.py says of a node where it cannot know whether there is something to do.
+_LEFT_ALONE = re.compile(r"\S+: iptables is left alone: .*")
 _FACT = "facts.snapshot.NodeSnapshot"
 
 
@@ -52,7 +54,7 @@ def of_dry_run(code: int, output: str, log: Sequence[str]) -> Drift:
     log. An operation with a condition is pending as well: each of a wave's operations waits for the wave before it.
     """
     nodes = [match[1] for line in log if (match := _READY.match(line))]
-    errors = [match[0] for line in log if (match := _NO_MATCH.search(line))]
+    errors = [match[0] for line in log if (match := _NO_MATCH.search(line) or _LEFT_ALONE.search(line))]
     try:
         plan = json.loads(output)["plan"]
     except (ValueError, KeyError, TypeError):
@@ -85,6 +87,7 @@ def of_snapshots(wanted: Mapping[str, Policy], recorded: Recorded) -> Drift:
     fleet = {name: recorded.fleet[name] for name in known}
     changes, refusals = rollout.needed(known, fleet, recorded.endpoints, len(wanted) - len(known))
     pending = [each for name, change in changes.items() for each in _pending(name, change)]
+    errors += [f"{name}: {change.left_alone}" for name, change in changes.items() if change.left_alone]
     return {"nodes": list(known), "pending": pending, "errors": [*errors, *refusals]}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
+from pyinfra import logger
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.facts import get_fact
 from pyinfra.api.host import Host
@@ -31,7 +32,7 @@ from models import kernel_settings, node
 from models.joined import joined
 from models.reference import Reference, reference
 from models.refused import Refused
-from models.stale_rules import other, stale
+from models.stale_rules import left_alone, other, stale
 from operations import alternatives, dnsmasq, sysctl
 from operations.sysctl import Settings
 from operations.wave import Wave, waves
@@ -222,8 +223,13 @@ def _steps(host: Host) -> Steps:
     proxy = read["kube_proxy"]["value"]
     backend = losing = None
     if against.backend:
-        needed = alternatives.selections(read["alternatives"]["value"], against.backend)
-        left = bool(stale(read["rulesets"]["value"], other(against.backend)))
+        found, rulesets = read["alternatives"]["value"], read["rulesets"]["value"]
+        needed = alternatives.selections(found, against.backend)
+        if alone := left_alone(rulesets, other(against.backend), alternatives.switches(found, against.backend)):
+            logger.warning(f"{host.name}: {alone}")
+            needed, left = [], False
+        else:
+            left = bool(stale(rulesets, other(against.backend)))
         if proxy and (needed or left):
             raise Refused(
                 "Kubernetes runs on it already, and has to follow its iptables: "

@@ -28,7 +28,7 @@ from facts.snapshot import Snapshot
 from models import kube_backends, kube_services, node
 from models.refused import Refused
 from models.resolvers import Fleet
-from models.stale_rules import other, stale
+from models.stale_rules import left_alone, other, stale
 from operations import alternatives, cluster, dnsmasq, kube_proxy, sysctl
 from operations.wave import Wave, ordered, waves
 from probes.questions import questions
@@ -57,12 +57,14 @@ class NodeChange:
     + backend: None where nothing of that has to be done
     + asked: what its checks ask for
     + writes_to: the backend that holds kube-proxy's rules when all is done
+    + left_alone: why nothing is done about its iptables although the policy wants that, "" where it is
     """
 
     dnsmasq: list[dnsmasq.Change] = field(default_factory=list)
     backend: BackendChange | None = None
     asked: Asked = field(default_factory=Asked)
     writes_to: Backend = "nft"
+    left_alone: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.dnsmasq or self.backend or self.asked)
@@ -104,6 +106,9 @@ def of(state: State) -> Rollout:
         logger.warning("no address of these nodes serves DNS (dns_vips in group_data/all.py): nothing can be proven")
     stop_if(refusals)
     stop_if(boot_refusals(hosts, changes))
+    for name, change in changes.items():
+        if change.left_alone:
+            logger.warning(f"{name}: {change.left_alone}")
     order_of_waves = (Wave(part["wave"], part["waves"], tuple(changes)),) if part else in_waves(changes, policy)
     stop_for(too_slow(changes, order_of_waves, wanted, fleet, seen.endpoints, state.config.PARALLEL))
     stop_if(_cluster_refusals(hosts, changes, order_of_waves))
@@ -192,7 +197,7 @@ def needed(
     among = Fleet(fleet, served, kube_services.vips(fleet, known, first.dns_services), known)
     for name, policy in wanted.items():
         try:
-            backend = _backend(fleet[name], policy, majority)
+            backend, alone = _backend(fleet[name], policy, majority)
             asked = asks.of(Case(name, fleet, [], [], endpoints=known, among=among), policy)
             _check_flush(fleet[name], backend, asked)
             changes[name] = NodeChange(
@@ -207,6 +212,7 @@ def needed(
                 backend,
                 asked,
                 _writes_to(fleet[name], backend, asked),
+                alone,
             )
         except Refused as refusal:
             refusals.append(f"{name}: {refusal}")
@@ -260,32 +266,34 @@ def _healthy_left_alone(changes: dict[str, NodeChange]) -> dict[str, NodeChange]
     return {name: replace(change, backend=None) for name, change in changes.items()}
 
 
-def _backend(read: Snapshot | None, policy: Policy, majority: Backend | None) -> BackendChange | None:
+def _backend(read: Snapshot | None, policy: Policy, majority: Backend | None) -> tuple[BackendChange | None, str]:
     """The backend that this node has to be brought to; None where it is there and the other one holds nothing stale.
 
+    With it, why that is left alone although it may not be so: what else the node needs does not wait for that.
     A node without Kubernetes is left alone: which iptables it uses is its own matter. Raises Refused.
     """
     if read is None or policy.iptables_backend is None:
-        return None
+        return None, ""
     for what in ("kube_proxy", "rulesets", "alternatives"):
         reading = read[what]
         if reading["state"] not in ("value", "empty", "tool missing"):
             raise Refused(f"{what} could not be read: {reading['state']}: {reading['detail']}")
     proxy = read["kube_proxy"]["value"]
     if proxy is None:
-        return None
+        return None, ""
     wanted = alternatives.resolve(policy.iptables_backend, read["rulesets"], majority)
     needed = alternatives.selections(read["alternatives"]["value"], wanted)
     if needed and wanted == "legacy":
         alternatives.check_kernel(read["kernel"], None)
+    switches = alternatives.switches(read["alternatives"]["value"], wanted)
+    if alone := left_alone(read["rulesets"]["value"], other(wanted), switches):
+        return None, alone
     cleans = bool(stale(read["rulesets"]["value"], other(wanted)))
     if not needed and not cleans:
-        return None
+        return None, ""
     if proxy["form"] != "none":
         kube_proxy.restart_command(proxy)
-    backends = read["alternatives"]["value"]
-    commands = backends["commands"] if backends else []
-    return BackendChange(wanted, any(command["backend"] != wanted for command in commands), cleans)
+    return BackendChange(wanted, switches, cleans), ""
 
 
 def _check_flush(read: Snapshot | None, backend: BackendChange | None, asked: Asked) -> None:

@@ -14,7 +14,7 @@ from facts.interfaces import Interface
 from facts.pods import Pod
 from facts.routes import outgoing
 from facts.snapshot import Snapshot
-from facts.sockets import Socket
+from facts.sockets import Socket as Held
 from models import corefile
 from models.dnsmasq import Query, Socket, configuration, starts
 from models.host import Address, Host, Listener
@@ -130,7 +130,7 @@ def _held_by_another(snapshot: Snapshot, address: str) -> bool:
     return bool(wildcard) and all(wildcard) and not _should_run(snapshot)
 
 
-def _owned(socket: Socket, pids: Collection[int]) -> bool:
+def _owned(socket: Held, pids: Collection[int]) -> bool:
     return any(owner["pid"] in pids for owner in socket["owners"] or [])
 
 

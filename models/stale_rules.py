@@ -77,7 +77,8 @@ def stale(rulesets: Sequence[Ruleset], losing: Backend, hints_only: bool = False
             continue
         name = command(losing, ruleset["family"])
         if ruleset["state"] not in ("value", "empty"):
-            raise Refused(f"{name}: its rules are not known: {ruleset['state']}: {ruleset['detail']}")
+            why = f"{ruleset['state']}: {ruleset['detail']}".removesuffix(": ")
+            raise Refused(f"{name}: its rules are not known: {why}")
         if ruleset["incompatible"]:
             tables = ", ".join(ruleset["incompatible"])
             raise Refused(f"{name}: the table {tables} holds rules that iptables cannot read; look at it with nft")
@@ -95,6 +96,27 @@ def stale(rulesets: Sequence[Ruleset], losing: Backend, hints_only: bool = False
                 links = [link["text"] for link in table["links"] if link["target"] in chains or not hints_only]
                 found.append(Stale(losing, ruleset["family"], table["name"], count, rules, chains, hashed, links))
     return found
+
+
+def left_alone(rulesets: Sequence[Ruleset], losing: Backend, switches: bool) -> str:
+    """Why iptables is left alone here: the losing backend may hold rules, and the node has no tool to read them.
+
+    + switches: whether the node's commands have to become another backend's
+
+    "" where nothing keeps `stale` from telling. A container that brings its own iptables, or a CNI that loads a module,
+    fills a backend that the host has no tool for; what else the node needs does not wait for that. Raises Refused where
+    the commands have to change: what they would leave behind has to be known.
+    """
+    saves = [each for each in rulesets if each["backend"] == losing and each["state"] != "value"]
+    missing = [each for each in saves if each["state"] == "tool missing"]
+    if not missing or any(each["state"] not in ("empty", "tool missing") for each in saves):
+        return ""
+    tools = " and ".join(f"{command(losing, each['family'])}-save" for each in missing)
+    tables = ", ".join(f"{table} for IPv{each['family']}" for each in missing for table in each["registered"])
+    unknown = f"no {tools}, and what {losing} holds here is not known" + (f" (tables: {tables})" if tables else "")
+    if switches:
+        raise Refused(f"there is {unknown}: install the tool first, or leave iptables alone (iptables_backend = None)")
+    return f"iptables is left alone: there is {unknown}"
 
 
 def saved(rulesets: Sequence[Ruleset]) -> list[str]:

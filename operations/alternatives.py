@@ -99,6 +99,11 @@ def selections(found: Backends | None, wanted: Backend) -> list[Selection]:
     return needed
 
 
+def switches(found: Backends | None, wanted: Backend) -> bool:
+    """Whether a command of the node is not of this backend now; False for a node without iptables."""
+    return found is not None and any(command["backend"] != wanted for command in found["commands"])
+
+
 def check_kernel(kernel: Reading[KernelState], preflight: Reading[list[LegacyUse]] | None) -> None:
     """Raise Refused where this kernel has no legacy iptables: built without it, or tried and failed.
 

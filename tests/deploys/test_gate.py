@@ -20,6 +20,8 @@ from lab.faults import stand_ins
 from lab.places import Node
 from reports.drift import junit, text
 from tests.conftest import ROOT, Run
+from tests.deploys.nodes import served
+from tests.operations.rules import load, save
 
 DNSMASQ = "dnsmasq answers pods, LAN and host"
 READY = ["    [node-0] Ready: deploys/fix_dns.py\n", "    [node-1] Ready: deploys/fix_dns.py\n"]
@@ -196,3 +198,31 @@ def test_an_alternative_that_was_flipped(node_of_a_cluster: Node) -> None:
     assert "DRIFT node-0: iptables is nft\n" in done.stdout
     choose(node_of_a_cluster, "nft")
     assert gate(*wanted).returncode == 0
+
+
+@pytest.mark.lab
+def test_a_backend_without_a_tool_does_not_keep_dnsmasq_from_being_healed(
+    healed: Lab, node_of_a_cluster: Node, pyinfra: Run, tmp_path: Path
+) -> None:
+    """What a container with its own iptables, or a module, leaves on a host that has tools for the other one only."""
+    node, options = node_of_a_cluster, ["--data", "iptables_backend=nft", "--limit", "node-0"]
+    healed.inject("dnsmasq-except-cilium", "node-0")
+    load(node, "iptables-legacy")
+    before = save(node, "iptables-legacy")
+    node.run(["mv", "/usr/sbin/iptables-legacy-save", "/usr/sbin/ip6tables-legacy-save", "/opt/"])
+    unknown = "node-0: iptables is left alone: there is no iptables-legacy-save"
+
+    done = gate("inventory", *options)
+    assert done.returncode == 1 and f"DRIFT node-0: {DNSMASQ}\n" in done.stdout, done.stdout + done.stderr
+    assert f"ERROR {unknown}" in done.stdout
+    said = pyinfra("inventory", "fact", "facts.snapshot.NodeSnapshot", "--json").stdout
+    (tmp_path / "fleet.json").write_text(said)
+    done = gate("--snapshots", str(tmp_path), *options[:2])
+    assert done.returncode == 1 and f"ERROR {unknown}" in done.stdout, done.stdout + done.stderr
+
+    done = pyinfra("-y", "inventory", "deploys/fix_dns.py", *options)
+    assert done.returncode == 0, done.stderr
+    assert f"{unknown}, and what legacy holds here is not known (tables: " in done.stderr
+    assert all(served(node).values())
+    node.run(["mv", "/opt/iptables-legacy-save", "/opt/ip6tables-legacy-save", "/usr/sbin/"])
+    assert save(node, "iptables-legacy") == before

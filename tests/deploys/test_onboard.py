@@ -12,7 +12,8 @@ import pytest
 from lab.api import Lab
 from lab.places import Node
 from tests.conftest import Run
-from tests.deploys.nodes import dnsmasq_start, state
+from tests.deploys.nodes import dnsmasq_start, served, state
+from tests.operations.rules import load
 
 pytestmark = pytest.mark.lab
 
@@ -117,6 +118,23 @@ def test_a_setting_of_several_words_is_enforced_once(new: Node, pyinfra: Run) ->
         assert again.returncode == 0 and "Starting operation: Wave 1 of 1: kernel settings" not in again.stderr
     finally:
         new.run(["sysctl", "-qw", f"{name}={before}"])
+
+
+def test_a_backend_without_a_tool_does_not_keep_the_rest_from_being_enforced(
+    new: Node, healed: Lab, pyinfra: Run
+) -> None:
+    healed.inject("dnsmasq-except-cilium", new.name)
+    load(new, "iptables-legacy")
+    new.run(["mv", "/usr/sbin/iptables-legacy-save", "/usr/sbin/ip6tables-legacy-save", "/opt/"])
+    try:
+        done = pyinfra(*ENFORCE, *NEW)
+    finally:
+        new.run(["mv", "/opt/iptables-legacy-save", "/opt/ip6tables-legacy-save", "/usr/sbin/"])
+    # What is not known is no pass, but dnsmasq has been healed meanwhile.
+    assert done.returncode == 1, done.stderr
+    assert "node-2: iptables is left alone: there is no iptables-legacy-save" in done.stderr
+    assert "REFUSED node-2 must not join: the legacy rules for IPv4: tool missing" in done.stderr
+    assert all(served(new).values())
 
 
 def test_what_cannot_be_enforced_is_refused(new: Node, pyinfra: Run) -> None:

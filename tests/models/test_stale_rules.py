@@ -6,7 +6,7 @@ import pytest
 
 from facts.reading import State
 from models.refused import Refused
-from models.stale_rules import command, has_services, kubelet_backends, other, saved, stale
+from models.stale_rules import command, has_services, kubelet_backends, left_alone, other, saved, stale
 from tests.models.rulesets import MIXED, ruleset, table
 
 JUMP = "[0:0] -A DOCKER-USER -j KUBE-MARK-MASQ"
@@ -48,6 +48,26 @@ def test_what_is_not_known_is_not_nothing(state: State) -> None:
     with pytest.raises(Refused, match=state):
         stale([ruleset("nft", 4, state=state)], "nft")
     assert stale([ruleset("nft", 4, state=state)], "legacy") == []
+
+
+def test_without_a_tool_iptables_is_left_alone_unless_it_has_to_change() -> None:
+    none = [ruleset("nft", 4), ruleset("nft", 6), ruleset("legacy", 6)]
+    tables = ruleset("legacy", 4, state="tool missing", registered=["filter", "nat"])
+    said = left_alone([*none, tables], "legacy", switches=False)
+    assert said == (
+        "iptables is left alone: there is no iptables-legacy-save, and what legacy holds here is not known"
+        " (tables: filter for IPv4, nat for IPv4)"
+    )
+    with pytest.raises(
+        Refused, match=r"^there is no iptables-legacy-save.*: install the tool first, or .*_backend = None"
+    ):
+        left_alone([*none, tables], "legacy", switches=True)
+    assert "(tables" not in left_alone([ruleset("nft", 4, state="tool missing")], "nft", switches=False)
+    # Here `stale` tells, or refuses.
+    assert left_alone([*none, tables], "nft", switches=True) == ""
+    assert left_alone(MIXED, "legacy", switches=True) == ""
+    failed = ruleset("legacy", 6, state="failed")
+    assert left_alone([tables, failed], "legacy", switches=False) == ""
 
 
 def test_a_table_that_iptables_cannot_read_stops_it() -> None:

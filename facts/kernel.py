@@ -167,7 +167,7 @@ class LegacyPreflight(NodeFact[list[LegacyUse]]):
 
     The node's own tables stay as they are, but where legacy is a module the kernel loads it: ask before a change to
     legacy only. `modprobe -n` and the saves do not tell: both succeed without legacy in the kernel.
-    "tool missing" means that iptables-legacy is not installed.
+    "tool missing" means that iptables-legacy is not installed. A kernel without IPv6 is not tried for it.
 
     .. code:: python
 
@@ -175,7 +175,8 @@ class LegacyPreflight(NodeFact[list[LegacyUse]]):
          {"family": 6, "usable": False, "words": "..."}]
     """
 
-    # Exit code 3: the kernel has no such table (iptables(8)). unshare(1) says "unshare: " when it may not.
+    # Exit code 3: the kernel has no such table (iptables(8)), or no such family: with ipv6.disable=1 there is no packet
+    # that needs one. unshare(1) says "unshare: " when it may not.
     script = r"""
 [ "$(id -u)" = 0 ] || { echo "only root makes network namespaces" >&2; exit 77; }
 for tool in unshare iptables-legacy ip6tables-legacy; do
@@ -183,7 +184,10 @@ for tool in unshare iptables-legacy ip6tables-legacy; do
 done
 for family in 4 6; do
     tool=iptables-legacy
-    [ $family = 4 ] || tool=ip6tables-legacy
+    if [ $family = 6 ]; then
+        [ -e /proc/net/if_inet6 ] || continue
+        tool=ip6tables-legacy
+    fi
     words=$(unshare -n $tool -w 5 -t nat -S 2>&1 >/dev/null)
     code=$?
     case $code in

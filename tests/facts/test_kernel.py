@@ -133,7 +133,7 @@ def test_the_trial_of_legacy_touches_no_table_of_the_node(namespace: Callable[[s
     assert tables() == ""
 
 
-def legacy(folder: Path, script: str | None, **options: object) -> Reading[Any]:
+def legacy(folder: Path, script: str | None, ipv6: bool = True, **options: object) -> Reading[Any]:
     for name in ("iptables-legacy", "ip6tables-legacy"):
         if script is not None:
             (folder / name).write_text(f"#!/bin/sh\n{script}\n")
@@ -142,6 +142,7 @@ def legacy(folder: Path, script: str | None, **options: object) -> Reading[Any]:
         (folder / name).symlink_to(str(shutil.which(name)))
     fact = LegacyPreflight()
     command = fact.command().replace(":/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin", "")
+    command = command if ipv6 else command.replace("/proc/net/if_inet6", f"{folder}/if_inet6")
     said = subprocess.run(
         ["/bin/sh", "-c", command],
         capture_output=True,
@@ -160,6 +161,13 @@ def test_a_kernel_that_cannot_do_legacy(tmp_path: Path) -> None:
         {"family": 4, "usable": False, "words": words},
         {"family": 6, "usable": False, "words": words},
     ]
+
+
+def test_a_kernel_without_ipv6_needs_no_legacy_for_it(tmp_path: Path) -> None:
+    """As with ipv6.disable=1: ip6tables cannot even open its socket."""
+    words = "ip6tables v1.8.9 (legacy): can't initialize ip6tables table: Address family not supported by protocol"
+    script = f"""case $0 in *ip6*) echo "{words}" >&2; exit 3 ;; esac"""
+    assert legacy(tmp_path, script, ipv6=False)["value"] == [{"family": 4, "usable": True, "words": ""}]
 
 
 @pytest.mark.parametrize(

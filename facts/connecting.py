@@ -35,16 +35,15 @@ SILENT = 60
 SIGN = 15
 #: Files that a run may have open, one for each connection: a shell gives 1024.
 FILES = 65536
+#: What macOS allows whatever it says: OPEN_MAX in its sys/syslimits.h.
+_FILES_ON_MACOS = 10240
 #: What paramiko says of a server that has hung up before it was greeted.
 _HUNG_UP = ("Error reading SSH protocol banner", "No existing session", "Negotiation failed")
 
 
 def install() -> None:
     """From now on pyinfra connects like this."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    files = FILES if most == resource.RLIM_INFINITY else min(FILES, most)
-    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < files:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
+    _allow_files()
     vars_of: Any = Transport
     vars_of._active_check_timeout = IDLE
     connector: Any = SSHConnector
@@ -52,6 +51,21 @@ def install() -> None:
         connector._connect = _final_unless_cut_off(connector._connect)
         client: Any = SSHClient
         client.connect = _with_signs_of_life(client.connect)
+
+
+def _allow_files() -> None:
+    """As many as the system allows. A few nodes need no more than there are, so that nothing fails here."""
+    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for wanted in (FILES, _FILES_ON_MACOS):
+        files = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+        if soft == resource.RLIM_INFINITY or soft >= files:
+            return
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
+        except (ValueError, OSError):
+            # macOS says that there is no limit, and refuses what is above kern.maxfilesperproc.
+            continue
+        return
 
 
 def cut_off(error: BaseException) -> bool:

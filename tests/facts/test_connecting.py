@@ -13,6 +13,7 @@ import pytest
 from paramiko import SSHException
 from paramiko.ssh_exception import ChannelException, NoValidConnectionsError
 
+from facts import connecting
 from facts.connecting import FILES, cut_off
 from lab import host, keys, network
 from lab.api import Lab
@@ -47,6 +48,35 @@ def test_a_run_may_open_as_many_files_as_the_system_allows() -> None:
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     assert int(done.stdout) == (FILES if most == resource.RLIM_INFINITY else min(FILES, most))
+
+
+@pytest.mark.parametrize(("allows", "soft", "given"), [(12288, 256, 10240), (0, 256, 256), (65536, 256, 65536)])
+def test_a_system_that_allows_fewer_than_it_says(
+    monkeypatch: pytest.MonkeyPatch, allows: int, soft: int, given: int
+) -> None:
+    """As macOS: the hard limit is infinite, and what is above kern.maxfilesperproc is EINVAL."""
+    limits = (soft, resource.RLIM_INFINITY)
+
+    def set_limit(_: int, wanted: tuple[int, int]) -> None:
+        nonlocal limits
+        if wanted[0] > allows:
+            raise ValueError("current limit exceeds maximum limit")
+        limits = wanted
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(resource, "setrlimit", set_limit)
+    connecting._allow_files()
+    assert limits == (given, resource.RLIM_INFINITY)
+
+
+@pytest.mark.parametrize("soft", [resource.RLIM_INFINITY, 10**6])
+def test_a_limit_that_is_high_already_stays(monkeypatch: pytest.MonkeyPatch, soft: int) -> None:
+    def set_limit(_: int, wanted: tuple[int, int]) -> None:
+        raise AssertionError(wanted)
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, resource.RLIM_INFINITY))
+    monkeypatch.setattr(resource, "setrlimit", set_limit)
+    connecting._allow_files()
 
 
 @pytest.mark.lab

@@ -132,7 +132,7 @@ for comm in $(grep -lx dnsmasq /proc/[0-9]*/comm 2>/dev/null); do
         done
     done <"$dir/cgroup"
     case $unit in *[!A-Za-z0-9:_.\\@-]*) unit= ;; esac
-    echo "process $1 $4 ${22} $netns ${unit:--} $(base64 -w 0 "$dir/cmdline")"
+    printf '%s\n' "process $1 $4 ${22} $netns ${unit:--} $(base64 -w 0 "$dir/cmdline")"
     [ "$unit" != dnsmasq.service ] || running=yes
     [ "$netns" = "$home" ] || continue
     # Not the mount namespace: a unit's sandbox (ProtectSystem= and its kin) is one too, with the same root.

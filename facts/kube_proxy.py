@@ -49,7 +49,7 @@ for comm in /proc/[0-9]*/comm; do
             told=$(tr '\0' '\n' <"$dir/cmdline" | sed -n 's/^--kube-proxy-replacement=//p')
             file=$dir/root/tmp/cilium/config-map/kube-proxy-replacement
             [ -n "$told" ] || told=$(head -c 100 "$file" 2>/dev/null)
-            echo "cilium $found $told"
+            printf '%s\n' "cilium $found $told"
             continue ;;
     esac
     pid=$found
@@ -65,7 +65,7 @@ if [ "$pid" = 0 ] && command -v systemctl >/dev/null; then
         for folder in @FOLDERS@; do [ ! -e "$folder/$unit" ] || { found=$folder; break; }; done
         [ -n "$found" ] && [ "$(systemctl show "$unit" -p LoadState --value 2>/dev/null)" = loaded ] || continue
         started=$(systemctl show "$unit" -p ExecStart --value | sed -n '1s/.*argv\[\]=\([^;]*\) ;.*/\1/p')
-        echo "unit $unit $started"
+        printf '%s\n' "unit $unit $started"
         command=$(printf '%s\n' $started)
         break
     done
@@ -76,9 +76,9 @@ done
 [ -z "$command" ] ||
     config=$(printf '%s\n' "$command" | sed -n -e '/^--config$/{n;p;q;}' -e 's/^--config=//p' | head -n 1)
 if [ -n "$config" ] && [ -r "$root$config" ]; then
-    echo "config $config $(head -c 65536 "$root$config" | base64 -w 0)"
+    printf '%s\n' "config $config $(head -c 65536 "$root$config" | base64 -w 0)"
 elif [ -n "$config" ]; then
-    echo "config $config"
+    printf '%s\n' "config $config"
 fi
 [ "$pid" != 0 ] || exit 0
 address() {

@@ -96,7 +96,7 @@ grep -ls -e '^DEVTYPE=vxlan$' -e '^DEVTYPE=geneve$' /dev/null /sys/class/net/*/u
     read -r number <"$link/ifindex" || continue
     file=$(sed -n 's/^E:ID_NET_LINK_FILE=//p' "/run/udev/data/n$number" 2>/dev/null | head -n 1)
     [ -z "$file" ] || [ ! -f "$file" ] ||
-        echo "policy $number $file $(head -n 500 "$file" | sed -n 's/^ *MACAddressPolicy *= *//p' | tail -n 1)"
+        printf '%s\n' "policy $number $file $(head -n 500 "$file" | sed -n 's/^ *MACAddressPolicy *= *//p' | tail -n 1)"
 done
 """
 

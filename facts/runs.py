@@ -64,7 +64,7 @@ for run in $(ls -1 {FOLDER} | sort | tail -n {_MOST}); do
         echo "step $state $run ${{step##*/}}"
         head -c 2000 "$about" | grep -e '^number ' -e '^wave ' -e '^time ' -e '^by ' -e '^what '
         grep -qx "boot $boot" "$about" || echo "booted"
-        [ ! -e "$step/undone" ] || echo "reason $(head -c 300 "$step/undone" | head -n 1)"
+        [ ! -e "$step/undone" ] || printf '%s\n' "reason $(head -c 300 "$step/undone" | head -n 1)"
     done
     # The backend is back, and the kube-proxy that was led away from it has not been restarted yet.
     for undone in {FOLDER}/"$run"/alternatives/undone {FOLDER}/"$run"/netfilter*/undone; do

@@ -284,21 +284,21 @@ def test_a_container_runtime_that_does_not_tell(node: Node, script: str) -> None
 def test_a_unit_that_does_not_run(node: Node) -> None:
     config = node.folder / "kube-proxy.yaml"
     config.write_text("mode: ipvs\n")
-    started = (
-        f"{{ path=/usr/bin/kube-proxy ; argv[]=/usr/bin/kube-proxy --config={config} --v=2 ; ignore_errors=no ; }}"
-    )
+    # The echo of sh would end at the backslash and its c.
+    argv = rf"/usr/bin/kube-proxy --hostname-override=k8s\cluster --config={config} --v=2"
+    started = f"{{ path=/usr/bin/kube-proxy ; argv[]={argv} ; ignore_errors=no ; }}"
     node.tool(
         "systemctl",
-        f'''case "$*" in
+        f"""case "$*" in
             "show kube-proxy.service -p LoadState --value") echo loaded ;;
-            "show kube-proxy.service -p ExecStart --value") echo "{started}" ;;
-        esac''',
+            "show kube-proxy.service -p ExecStart --value") printf "%s\\n" '{started}' ;;
+        esac""",
     )
     (node.folder / "kube-proxy.service").touch()
     node.fact.script = node.fact.script.replace("/run/systemd/transient", str(node.folder))
     proxy = node.proxy()
     assert (proxy["form"], proxy["unit"], proxy["pid"]) == ("systemd", "kube-proxy.service", 0)
-    assert proxy["argv"] == ["/usr/bin/kube-proxy", f"--config={config}", "--v=2"]
+    assert proxy["argv"] == argv.split()
     assert (proxy["mode"], proxy["config"]["path"]) == ("ipvs", str(config))
 
 

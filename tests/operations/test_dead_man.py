@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from facts.runs import Runs
 from lab.api import Lab
 from lab.places import Node
 from operations import dnsmasq, lock, runs
@@ -223,6 +224,47 @@ def test_what_is_kept_is_roots_alone_and_told_from_anything_else(healed: Lab, no
     node.write(kept, text)
     node.run(["sh", f"/var/lib/dnsmend/{RUN}/run.sh", "all"])
     assert files(node) == before
+
+
+def test_free_text_is_kept_as_it_is(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """sh's echo may read a backslash, and end at "\\c": who it was, and why."""
+    monkeypatch.setattr(runs, "BY", r"CORP\carl@laptop, process 7")
+    sysctl_change(node)
+    about = node.read(f"/var/lib/dnsmend/{RUN}/sysctl/about").splitlines()
+    assert about[-2:] == [r"by CORP\carl@laptop, process 7", "what ttl"]
+    node.run(["sh", f"/var/lib/dnsmend/{RUN}/run.sh", "all", r"by hand of CORP\carl, who\nwants it"])
+    assert journal(node, "sysctl").endswith("undone: by hand of CORP\\carl, who\\nwants it\n")
+    said = node.run(["sh", "-c", Runs().command()]).stdout.splitlines()
+    (read,) = Runs().process(said)["value"]
+    assert (read["by"], read["reason"]) == (
+        r"CORP\carl@laptop, process 7",
+        r"by hand of CORP\carl, who\nwants it",
+    )
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_node_without_cmp_goes_back_and_knows_what_others_have_changed(
+    healed: Lab, node: Node, reached: Any, edited: bool
+) -> None:
+    """cmp(1) is of diffutils, which a small system does not have."""
+    healed.inject("dnsmasq-except-cilium", node.name)
+    before = files(node)
+    cmp = node.run(["sh", "-c", "command -v cmp"]).stdout.strip()
+    node.run(["mv", cmp, f"{cmp}.away"])
+    try:
+        dnsmasq_change(node, reached)
+        sysctl_change(node)
+        if edited:
+            node.run(["sh", "-c", "echo '# mine' >> /etc/dnsmasq.d/dnsmend.conf"])
+        changed = files(node)
+        done = node.run(["sh", f"/var/lib/dnsmend/{RUN}/run.sh", "all"], check=False)
+    finally:
+        node.run(["mv", f"{cmp}.away", cmp])
+    if edited:
+        assert done.returncode == 3 and "/etc/dnsmasq.d/dnsmend.conf has changed since run" in done.stderr
+        assert files(node) == changed
+    else:
+        assert (done.returncode, files(node)) == (0, before), done.stderr
 
 
 def test_old_runs_go_and_none_that_waits(node: Node) -> None:

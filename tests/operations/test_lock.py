@@ -51,6 +51,13 @@ def test_another_one_learns_whose_it_is(free: Node) -> None:
     assert ask(free, "renew", "a") == "held"
 
 
+def test_a_user_with_a_backslash_holds_it_too(free: Node) -> None:
+    """sh's echo may end at "\\c": without the lines after it, nobody would hold anything."""
+    for verb, said in (("take", "taken"), ("renew", "held")):
+        assert ask(free, verb, "a", by=r"CORP\carl@laptop, process 7") == said
+    assert ask(free, "take", "b").startswith(r"refused: run a of CORP\carl@laptop, process 7 holds this node since ")
+
+
 @pytest.mark.parametrize("stale", [False, True])
 def test_of_twenty_at_once_one_wins(free: Node, stale: bool) -> None:
     if stale:

@@ -16,6 +16,7 @@ from pyinfra.api.host import Host
 from deploys.policy_rules import RULES
 from deploys.ramp import Ramp
 from facts import kubectl
+from facts.addresses import shortest
 from facts.kubectl import Kubectl
 from models.kube_services import Mode
 from models.path import Names
@@ -118,7 +119,8 @@ def of(host: Host) -> Policy:
 def of_values(values: Mapping[str, Any]) -> Policy:
     """The policy of values that are known to be right, lists as tuples: as group_data has them, or JSON."""
     given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    return Policy(**given)
+    named = {key: tuple(map(shortest, given[key])) for key in ("dns_vips", "dns_services") if given[key]}
+    return Policy(**{**given, **named})
 
 
 def _check_words(host: Host) -> None:

@@ -22,6 +22,18 @@ def address_text(text: str) -> str:
 
 
 @lru_cache(maxsize=65536)
+def shortest(text: str) -> str:
+    """An address as the kernel writes it, `fd25::1` for `FD25:0::1`; any other text as it stands.
+
+    What people write is compared with what the kernel says.
+    """
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        return text
+
+
+@lru_cache(maxsize=65536)
 def ip_network(text: str) -> Network:
     """As `ipaddress.ip_network`, bits of the host allowed. Raises ValueError."""
     return ipaddress.ip_network(text, strict=False)

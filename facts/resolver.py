@@ -9,6 +9,7 @@ from typing import Literal, TypedDict
 
 from typing_extensions import override
 
+from facts.addresses import shortest
 from facts.reading import NodeFact
 
 PATH = "/etc/resolv.conf"
@@ -44,7 +45,7 @@ class ResolvConf(NodeFact[Resolv | None]):
 [ -e {PATH} ] || [ -L {PATH} ] || exit 0
 target=""
 [ ! -L {PATH} ] || target=$(readlink -f {PATH} || readlink {PATH})
-echo "target $target"
+printf '%s\\n' "target $target"
 [ -e {PATH} ] || exit 0
 head -c 20000 {PATH}
 """
@@ -69,7 +70,7 @@ def read_resolv_conf(path: str, target: str, lines: Iterable[str]) -> Resolv:
         if line[:1].isspace() or not words:
             continue
         if keyword == "nameserver":
-            found["nameservers"].append(words[0])
+            found["nameservers"].append(shortest(words[0]))
         elif keyword == "search":
             found["search"] = words
         elif keyword == "domain":
@@ -136,7 +137,7 @@ for folder in {" ".join(_FOLDERS)}; do
     for file in "$folder/resolved.conf" "$folder"/resolved.conf.d/*.conf; do
         [ -f "$file" ] || continue
         [ -r "$file" ] || exit 77
-        echo "file $file"
+        printf '%s\n' "file $file"
         IFS=$newline
         set -f
         for line in $(head -c 20000 "$file"); do

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from facts.addresses import ip_address
+from facts.addresses import ip_address, shortest
 from facts.pods import Pod
 from facts.snapshot import Snapshot
 from models.upstreams import Upstream, of_resolv_conf, usable
@@ -89,7 +89,7 @@ def _servers(domain: str, server: str, nameservers: Sequence[str], because: str)
         own = of_resolv_conf(nameservers, "its resolv.conf")
         return [Upstream(domain, one.address, one.port, f"{because}: {one.because}") for one in own]
     host, port = _host(server)
-    return [Upstream(domain, host, port, because)] if usable(host) and 0 < port < 65536 else []
+    return [Upstream(domain, shortest(host), port, because)] if usable(host) and 0 < port < 65536 else []
 
 
 def _plugins(corefile: str) -> Iterator[tuple[list[str], list[str]]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from facts.addresses import ip_address
+from facts.addresses import ip_address, shortest
 from facts.dnsmasq import Instance
 from facts.resolver import PATH
 from facts.snapshot import Snapshot
@@ -115,4 +115,4 @@ def _server(text: str) -> tuple[str, int]:
     """`10.0.0.1#5353@eth0` -> address and port; "" for `#` (the usual servers), nothing (local), or a host's name."""
     address, _, port = text.partition("@")[0].strip().partition("#")
     good = usable(address) and (not port or port.isdecimal())
-    return (address, int(port or 53)) if good and 0 < int(port or 53) < 65536 else ("", 0)
+    return (shortest(address), int(port or 53)) if good and 0 < int(port or 53) < 65536 else ("", 0)

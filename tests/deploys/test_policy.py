@@ -45,6 +45,12 @@ def test_an_inventory_may_have_words_that_are_like_an_option() -> None:
         policies.of(hosts(canary_node=1)[0])
 
 
+def test_an_address_is_compared_with_what_the_kernel_says() -> None:
+    policy = policies.of(hosts(dns_vips=["FD25:0::1", "172.25.4.1"], dns_services=("FD00::0A",))[0])
+    assert (policy.dns_vips, policy.dns_services) == (("fd25::1", "172.25.4.1"), ("fd00::a",))
+    assert policies.of(hosts(dns_vips=None)[0]).dns_vips is None
+
+
 def test_options_are_no_misspelt_keys() -> None:
     assert policies.of(typed(**dict.fromkeys(policies.OPTIONS, True)))
     assert policies.switch(typed(remove=True), "remove")

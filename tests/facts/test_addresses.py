@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from facts.addresses import endpoint, of_endpoint
+from facts.addresses import endpoint, of_endpoint, shortest
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,18 @@ def test_written_and_read_again(address: str, port: int, written: str) -> None:
 )
 def test_anything_else_is_none(text: str) -> None:
     assert of_endpoint(text) == ("", 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("FD25:0:0::1", "fd25::1"),
+        ("fd25:0000:0000:0000:0000:0000:0000:0001", "fd25::1"),
+        ("FE80::1%eth0", "fe80::1%eth0"),
+        ("172.25.4.1", "172.25.4.1"),
+        ("172.25.4.01", "172.25.4.01"),
+        ("", ""),
+    ],
+)
+def test_as_the_kernel_writes_it(text: str, written: str) -> None:
+    assert shortest(text) == written

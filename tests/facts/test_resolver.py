@@ -33,6 +33,11 @@ def test_a_plain_resolv_conf_has_no_target() -> None:
     assert (plain["target"], plain["nameservers"]) == ("", ["172.25.4.1"])
 
 
+def test_an_address_is_compared_with_what_the_kernel_says() -> None:
+    found = read_resolv_conf("", "", ["nameserver FD25:0:0::1", "nameserver fe80::1%eth0", "nameserver no.address"])
+    assert found["nameservers"] == ["fd25::1", "fe80::1%eth0", "no.address"]
+
+
 def test_no_resolv_conf_is_empty() -> None:
     assert ResolvConf().reading({"output": [], "errors": [], "code": 0}) == {
         "state": "empty",

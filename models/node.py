@@ -23,7 +23,9 @@ from models.needs import Need
 _PROTOCOLS = ("udp", "tcp")
 #: Interfaces whose addresses are services of the cluster: present on every node, served by none of its processes.
 _SERVICE_INTERFACES = ("kube-ipvs0", "nodelocaldns")
-#: Containers that no kubelet runs: they are not promised an answer, they only must not lose one.
+#: Containers that no kubelet runs: they are not promised an answer, they only must not lose one. Whether a kubelet does
+#: is asked first: docker runs a pod for it in `/kubepods.slice/.../docker-ID.scope`, and kind all pods in `/docker/ID`.
+_KUBERNETES = "kubepods"
 _NOT_KUBERNETES = re.compile(r"/(docker|libpod|machine\.slice|lxc)[-./]")
 #: Other nodes, and pods on other nodes, that one node's dnsmasq is judged by, at most.
 _NEIGHBOURS = 5
@@ -196,8 +198,12 @@ def askers(snapshot: Snapshot) -> list[Asker]:
         for address in pod["addresses"]:
             route = outgoing(routing["main"] if routing else [], address)
             if route and route["interface"] and ip_network(route["destination"]).prefixlen:
-                found.append(Asker(address, pod["pid"], route["interface"], not _NOT_KUBERNETES.search(pod["cgroup"])))
+                found.append(Asker(address, pod["pid"], route["interface"], _is_kubernetes(pod)))
     return found
+
+
+def _is_kubernetes(pod: Pod) -> bool:
+    return _KUBERNETES in pod["cgroup"] or not _NOT_KUBERNETES.search(pod["cgroup"])
 
 
 def kubernetes_pods(snapshot: Snapshot) -> list[Pod]:

@@ -108,6 +108,29 @@ def test_001_names_the_option(judged: Judged, healed: Lab, fault: str, mode: str
     assert others_pass(found, "DNSMASQ-001")
 
 
+#: As cri-dockerd has it where docker's cgroup driver is systemd.
+_AS_DOCKERS = """\
+pods=kubepods.slice/kubepods-besteffort.slice
+cd /sys/fs/cgroup/systemd/$pods 2>/dev/null || cd /sys/fs/cgroup/$pods
+for pod in pod-client.service pod-coredns.service; do
+    mkdir -p $pod/docker-3f1c0d5b9c3b.scope
+    for process in $(cat $pod/cgroup.procs); do echo $process >$pod/docker-3f1c0d5b9c3b.scope/cgroup.procs; done
+done
+"""
+
+
+def test_001_sees_pods_that_docker_runs_for_the_kubelet(judged: Judged, healed: Lab) -> None:
+    lab_node = healed.node("node-0")
+    lab_node.run(["sh", "-ec", _AS_DOCKERS])
+    try:
+        healed.inject("dnsmasq-except-cilium", "node-0", mode="bind-dynamic")
+        finding = judged()["node-0", "DNSMASQ-001"]
+    finally:
+        lab_node.run(["systemctl", "restart", "pod-client.service", "pod-coredns.service"])
+    assert finding["status"] == Status.FAIL
+    assert finding["sentence"].startswith("pod 172.26.2.") and finding["operation"] == "dnsmasq.interface_policy"
+
+
 def test_001_says_where_something_else_is_at_work_too(judged: Judged, healed: Lab) -> None:
     healed.inject("dnsmasq-cannot-verify", "node-0")
     finding = judged()["node-0", "DNSMASQ-001"]

@@ -83,6 +83,8 @@ def _dropped(
     case: Case, vip: str, dropped: list[tuple[Need, Verdict]], probed: list[Result], evidence: list[str]
 ) -> Finding:
     need, verdict = dropped[0]
+    instance = dict(case.served)[vip]
+    operation = "" if instance and node.foreign(instance) else OPERATION
     outcomes = ", ".join(f"{need.who} {need.query.protocol.upper()}: {verdict.outcome}" for need, verdict in dropped)
     evidence = [f"model: {outcomes}", f"model: {verdict.because}", *evidence, *_disagreements(dropped, probed)]
     if probed and not any(lost(result) for result in probed):
@@ -93,10 +95,10 @@ def _dropped(
             f"pods are answered at {vip} now, but the configuration on disk will cut off {need.who} at the next"
             f" restart: {verdict.because}",
             evidence,
-            OPERATION,
+            operation,
         )
     return case.finding(
-        ID, TITLE, Status.FAIL, f"{need.who} gets no answer at {vip}: {verdict.because}", evidence, OPERATION
+        ID, TITLE, Status.FAIL, f"{need.who} gets no answer at {vip}: {verdict.because}", evidence, operation
     )
 
 

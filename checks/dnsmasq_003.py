@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from checks.case import Case
 from checks.finding import Finding, Status
+from models import node
 
 ID = "DNSMASQ-003"
 TITLE = "dnsmasq runs, and its configuration lets it start"
@@ -37,14 +38,19 @@ def check(case: Case) -> list[Finding]:
             sentence = f"{which} {running}, and its configuration cannot be read: see DNSMASQ-002"
             found.append(case.finding(ID, TITLE, status, sentence, state))
             continue
+        operation, remark = OPERATION, ""
+        if node.foreign(instance):
+            operation, remark = "", f"; dns_vips names {vip}, though this dnsmasq is another program's"
         start = case.forecast(vip, instance).start
         if not start.started:
             status = Status.WARN if instance["pid"] else Status.FAIL
             running = "runs, and would not start again" if instance["pid"] else "does not run"
-            found.append(case.finding(ID, TITLE, status, f"{which} {running}: {start.because}", state, OPERATION))
+            found.append(
+                case.finding(ID, TITLE, status, f"{which} {running}: {start.because}{remark}", state, operation)
+            )
         elif not instance["pid"]:
             sentence = f"{which} does not run, though nothing in its configuration keeps it from starting"
             found.append(case.finding(ID, TITLE, Status.FAIL, sentence, state))
         else:
-            found.append(case.finding(ID, TITLE, Status.PASS, f"{which} runs (pid {instance['pid']})", state))
+            found.append(case.finding(ID, TITLE, Status.PASS, f"{which} runs (pid {instance['pid']}){remark}", state))
     return found

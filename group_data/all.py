@@ -40,7 +40,9 @@ ssh_paramiko_connect_kwargs = {
 # --- What is asked ---------------------------------------------------------------------------------------------------
 
 # The addresses on which the nodes' dnsmasq serves the cluster. None: discovered, as the name servers in resolv.conf, in
-# systemd-resolved and in the pods that are an address of a node. Otherwise a list: ["172.25.4.1"].
+# systemd-resolved and in the cluster's pods that are an address of a node, and that no other program serves: neither by
+# itself nor, as libvirt, LXC, LXD, Incus, Multipass and NetworkManager do, by a dnsmasq of its own. Otherwise a list:
+# ["172.25.4.1"]. Such a program's address is judged if it stands there, and its dnsmasq is not edited.
 dns_vips = None
 
 # The addresses of the cluster's DNS services. None: those of the EndpointSlices (kubectl), and without them discovered:

@@ -27,6 +27,10 @@ _SERVICE_INTERFACES = ("kube-ipvs0", "nodelocaldns")
 #: is asked first: docker runs a pod for it in `/kubepods.slice/.../docker-ID.scope`, and kind all pods in `/docker/ID`.
 _KUBERNETES = "kubepods"
 _NOT_KUBERNETES = re.compile(r"/(docker|libpod|machine\.slice|lxc)[-./]")
+#: Units that run a dnsmasq for networks of their own, and write what it reads. NetworkManager's is for the node alone.
+_FOREIGN = re.compile(
+    r"(libvirtd|virtnetworkd|libvirt-guests|lxc-net|lxd|incus.*|snap\.(lxd|multipass)\..*|NetworkManager)\.service"
+)
 #: Other nodes, and pods on other nodes, that one node's dnsmasq is judged by, at most.
 _NEIGHBOURS = 5
 #: Nodes of the fleet among which they are sought: a thousand nodes must not be compared with a thousand.
@@ -78,14 +82,19 @@ def host(snapshot: Snapshot, without: int = 0) -> Host:
 def vips(fleet: Mapping[str, Snapshot | None], given: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
     """Per node, its own addresses on which dnsmasq serves others. A node that could not be read has none.
 
-    + given: the addresses, where the policy names them. Otherwise: what resolv.conf, systemd-resolved or a pod of any
-      node names as its server, is an address of this node, and is not held by another program than dnsmasq
+    + given: the addresses, where the policy names them. Otherwise: what resolv.conf, systemd-resolved or a Kubernetes
+      pod of any node names as its server, is an address of this node, and is not held by another program than dnsmasq,
+      nor by a dnsmasq that another program runs (`foreign`)
     """
-    asked = set(given or ())
-    if given is None:
-        for snapshot in fleet.values():
-            asked |= set(_asked_servers(snapshot)) if snapshot else set()
-    return {name: _served(snapshot, asked) if snapshot else () for name, snapshot in fleet.items()}
+    if given is not None:
+        return {name: _served(snapshot, set(given)) if snapshot else () for name, snapshot in fleet.items()}
+    asked: set[str] = set()
+    for snapshot in fleet.values():
+        asked |= set(_asked_servers(snapshot)) if snapshot else set()
+    return {
+        name: tuple(address for address in _served(snapshot, asked) if _is_own(snapshot, address)) if snapshot else ()
+        for name, snapshot in fleet.items()
+    }
 
 
 def _asked_servers(snapshot: Snapshot) -> Iterable[str]:
@@ -98,7 +107,8 @@ def _asked_servers(snapshot: Snapshot) -> Iterable[str]:
         for link in resolved["links"]:
             yield from link["servers"]
     for pod in snapshot["pods"]["value"]:
-        yield from pod["nameservers"]
+        if _is_kubernetes(pod):
+            yield from pod["nameservers"]
 
 
 def _served(snapshot: Snapshot, asked: set[str]) -> tuple[str, ...]:
@@ -151,7 +161,8 @@ def _should_run(snapshot: Snapshot) -> bool:
 def serving(snapshot: Snapshot, vip: str) -> Instance | None:
     """The dnsmasq that owns this address: by its sockets, and dnsmasq.service where no dnsmasq holds one.
 
-    Others (libvirt's, NetworkManager's, a container's) are never it. None where the node has no such dnsmasq.
+    A container's is never it; another program's (`foreign`) only at an address that it holds, which `vips` leaves out
+    unless the policy names it. None where the node has no such dnsmasq.
     """
     instances = [instance for instance in snapshot["dnsmasq"]["value"]["instances"] if instance["on_host"]]
     for addresses in ((vip,), ("0.0.0.0", "::", "*")):
@@ -160,7 +171,35 @@ def serving(snapshot: Snapshot, vip: str) -> Instance | None:
                 for instance in instances:
                     if _owned(socket, {instance["pid"]}):
                         return instance
-    return next((instance for instance in instances if instance["unit"] == "dnsmasq.service"), None)
+    service = next((instance for instance in instances if instance["unit"] == UNIT), None)
+    if service and configuration(service["options"]).port != 53 and _is_listened_on(snapshot, vip):
+        # It serves DHCP alone (port=0), or DNS elsewhere.
+        return None
+    return service
+
+
+def foreign(instance: Instance) -> bool:
+    """Whether another program runs this dnsmasq: libvirt, LXC, LXD, Incus, Multipass or NetworkManager."""
+    return bool(_FOREIGN.fullmatch(instance["unit"]))
+
+
+def _is_own(snapshot: Snapshot, address: str) -> bool:
+    """Whether the node's own dnsmasq serves this address, or is the only one that could."""
+    if instance := serving(snapshot, address):
+        return not foreign(instance)
+    instances = snapshot["dnsmasq"]["value"]["instances"]
+    there = any(instance["on_host"] and not foreign(instance) for instance in instances)
+    return there and not _is_listened_on(snapshot, address)
+
+
+def _is_listened_on(snapshot: Snapshot, address: str) -> bool:
+    """Whether anybody holds port 53 there: of the address, or of every address."""
+    every = ("*", "0.0.0.0" if ip_address(address).version == 4 else "::")
+    return any(
+        socket["port"] == 53
+        and (socket["address"] == address or (socket["address"] in every and not socket["interface"]))
+        for socket in snapshot["sockets"]["value"]
+    )
 
 
 def not_listening(snapshot: Snapshot, instance: Instance, planned: Collection[Socket]) -> list[str]:

@@ -23,7 +23,7 @@ from facts.dnsmasq import Instance
 from facts.snapshot import Snapshot
 from models import node
 from models.interface_policy import Plan, Wanted, plan
-from models.needs import Need
+from models.needs import Need, forecast
 from models.refused import Refused
 from operations import runs
 from operations.scripts import TEMPLATES, step_script
@@ -83,11 +83,19 @@ def changes(
     found: list[Change] = []
     for number, (instance, addresses) in enumerate(by_instance.values(), 1):
         needs = [need for vip in addresses for need in node.needs(name, fleet, vip)]
+        around = node.host(read, instance["pid"])
+        if node.foreign(instance) and (lost := forecast(instance["options"], around, needs).lost()):
+            # What it reads is written by that program, again and again.
+            need, verdict = lost[0]
+            raise Refused(
+                f"dns_vips names {', '.join(addresses)}, whose dnsmasq {instance['unit']} runs and configures:"
+                f" {need} is not answered: {verdict.because}"
+            )
         wanted = Wanted(policy, tuple(interfaces or _arrivals(needs)), tuple(foreign))
         planned = plan(
             read["dnsmasq"]["value"],
             instance,
-            node.host(read, instance["pid"]),
+            around,
             needs,
             wanted,
             partial(_managed, policy),

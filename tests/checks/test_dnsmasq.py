@@ -16,6 +16,7 @@ from lab.api import Lab
 from lab.faults import dnsmasq_files
 from lab.places import Node
 from models import node
+from operations import dnsmasq
 from probes.fleet import answers
 from probes.probe import Result
 from probes.questions import Asking, icmp_questions, questions
@@ -129,6 +130,36 @@ def test_001_sees_pods_that_docker_runs_for_the_kubelet(judged: Judged, healed: 
         lab_node.run(["systemctl", "restart", "pod-client.service", "pod-coredns.service"])
     assert finding["status"] == Status.FAIL
     assert finding["sentence"].startswith("pod 172.26.2.") and finding["operation"] == "dnsmasq.interface_policy"
+
+
+#: libvirt's default network: its dnsmasq is of libvirtd's unit, and systemd-resolved asks it for the machines' names.
+_LIBVIRT = """\
+ip link add virbr0 type bridge
+ip address add 192.168.122.1/24 dev virbr0
+ip link set virbr0 up
+printf '%s\\n' except-interface=lo bind-dynamic interface=virbr0 no-resolv >/run/default.conf
+systemd-run --quiet --unit=libvirtd /usr/sbin/dnsmasq --keep-in-foreground --conf-file=/run/default.conf --pid-file
+until ss -Hltn 'sport = :53' | grep -q 192.168.122.1; do sleep 0.1; done
+resolvectl dns virbr0 192.168.122.1
+resolvectl domain virbr0 '~vm.lan'
+"""
+
+
+def test_what_libvirt_serves_is_none_of_the_clusters(judged: Judged, reached_all: list[Host], healed: Lab) -> None:
+    lab_node = healed.node("node-0")
+    try:
+        lab_node.run(["timeout", "20", "sh", "-ec", _LIBVIRT])
+        found = judged()
+        fleet = snapshot.fleet(reached_all)
+    finally:
+        lab_node.run(["systemctl", "stop", "libvirtd"], check=False)
+        lab_node.run(["ip", "link", "delete", "virbr0"], check=False)
+    read = fleet["node-0"]
+    assert read and (resolved := read["resolved"]["value"]) and "192.168.122.1" in str(resolved["links"])
+    assert {one["unit"] for one in read["dnsmasq"]["value"]["instances"]} == {"dnsmasq.service", "libvirtd.service"}
+    assert node.vips(fleet, None)["node-0"] == ("172.25.4.1",)
+    assert found["node-0", "DNSMASQ-001"]["status"] == found["node-0", "DNSMASQ-003"]["status"] == Status.PASS
+    assert not dnsmasq.changes("node-0", fleet, policy="except-lo", served=["172.25.4.1"])
 
 
 def test_001_says_where_something_else_is_at_work_too(judged: Judged, healed: Lab) -> None:

@@ -12,12 +12,12 @@ from facts.dnsmasq import UNIT, Instance
 from facts.interfaces import Address as InterfaceAddress
 from facts.interfaces import Interface
 from facts.pods import Pod
-from facts.routes import outgoing
+from facts.routes import Route, outgoing
 from facts.snapshot import Snapshot
 from facts.sockets import Socket as Held
 from models import corefile
 from models.dnsmasq import Query, Socket, configuration, starts
-from models.host import Address, Host, Listener
+from models.host import IP, Address, Host, Listener
 from models.needs import Need
 
 _PROTOCOLS = ("udp", "tcp")
@@ -231,14 +231,31 @@ def not_listening(snapshot: Snapshot, instance: Instance, planned: Collection[So
 
 def askers(snapshot: Snapshot) -> list[Asker]:
     """The node's pods that can be asked from: those with an address to which the node has a route of its own."""
-    routing = snapshot["routes"]["value"]
+    links = {(interface["index"], interface["peer"]) for interface in snapshot["interfaces"]["value"]}
     found: list[Asker] = []
     for pod in snapshot["pods"]["value"]:
-        for address in pod["addresses"]:
-            route = outgoing(routing["main"] if routing else [], address)
+        for address in _asks_from(pod, links):
+            route = outgoing(_main(snapshot), address)
             if route and route["interface"] and ip_network(route["destination"]).prefixlen:
                 found.append(Asker(address, pod["pid"], route["interface"], _is_kubernetes(pod)))
     return found
+
+
+def _asks_from(pod: Pod, links: Collection[tuple[int, int | None]]) -> list[str]:
+    """The addresses from which a pod asks: those of the interface by which its default route leaves, as a rule.
+
+    A pod may have others too: in a storage network (Multus), for containers or a virtual machine of its own. eth0 is
+    the cluster's (CNI_IFNAME, which containerd and CRI-O set); without one, it is the end of a veth pair with the node,
+    or the first that has an address.
+
+    + links: index and peer of the node's interfaces
+    """
+    found = [
+        (one["name"] != "eth0", one["kind"] != "veth" or (one["peer"], one["index"]) not in links, addresses)
+        for one in pod["interfaces"]
+        if (addresses := [each["address"] for each in one["addresses"] if each["address"] in pod["addresses"]])
+    ]
+    return min(found, key=lambda one: one[:2])[2] if found else pod["addresses"]
 
 
 def _is_kubernetes(pod: Pod) -> bool:
@@ -271,7 +288,7 @@ def needs(name: str, fleet: Mapping[str, Snapshot | None], vip: str) -> list[Nee
         for asker in askers(snapshot)
         if ip_address(asker.address).version == version
     ]
-    sources += [(who, address, arrival, True) for who, address, arrival in _neighbours(name, fleet, node, vip)]
+    sources += _neighbours(name, fleet, node, vip)
     wanted = [
         Need(who, Query.of(address, vip, protocol, arrival), required)
         for who, address, arrival, required in sources
@@ -285,48 +302,90 @@ def needs(name: str, fleet: Mapping[str, Snapshot | None], vip: str) -> list[Nee
 
 def _neighbours(
     name: str, fleet: Mapping[str, Snapshot | None], node: Host, vip: str
-) -> Iterable[tuple[str, str, str]]:
-    """Other nodes in the address's subnet, or any neighbour there; then pods of other nodes, by the route to them."""
-    owner = node.owner(ip_address(vip))
+) -> Iterable[tuple[str, str, str, bool]]:
+    """Other nodes in the address's LAN, or any neighbour there; then pods of other nodes. As `Need` takes them.
+
+    Whether another node's pods are masqueraded on their way, and whether anybody in the LAN asks an address that is on
+    no interface of a LAN, nothing here tells: these only must not lose an answer.
+    """
+    snapshot = fleet[name]
+    assert snapshot is not None
     names = list(fleet)
     # Those around it in the inventory: the likeliest to share its LAN, and then they are found at once.
     first = max(0, min(names.index(name) - _LOOKED_AT // 2, len(names) - _LOOKED_AT))
     around = names[first : first + _LOOKED_AT]
-    others = {other: snapshot for other in around if other != name and (snapshot := fleet[other])}
+    others = {other: there for other in around if other != name and (there := fleet[other])}
+    entry, required = _entry(snapshot, vip)
+    version = ip_address(vip).version
     networks = [
-        address.ip.network
-        for address in node.addresses
-        if owner and address.interface == owner.interface and address.ip.version == owner.ip.version
+        address.ip.network for address in node.addresses if address.interface == entry and address.ip.version == version
     ]
     lan = list(
         islice(
             (
                 (f"LAN {address['address']} ({other})", address["address"])
-                for other, snapshot in others.items()
-                for _, address in _addresses(snapshot["interfaces"]["value"])
-                if address["scope"] == "global" and any(ip_address(address["address"]) in net for net in networks)
+                for other, there in others.items()
+                for _, address in _addresses(there["interfaces"]["value"])
+                if address["scope"] == "global"
+                and any(ip_address(address["address"]) in net for net in networks)
+                and not node.owner(ip_address(address["address"]))
             ),
             _NEIGHBOURS,
         )
     )
-    if not lan:
-        widest = min(networks, key=lambda network: network.prefixlen, default=None)
-        spare = (ip for ip in widest.hosts() if not node.is_local(ip)) if widest else iter(())
-        lan = [(f"LAN {ip}", str(ip)) for ip in islice(spare, 1)]
+    if not lan and networks:
+        widest = min(networks, key=lambda network: network.prefixlen)
+        # Of one more than the node has itself, one is somebody else's.
+        some: Iterable[IP] = islice(widest.hosts(), len(node.addresses) + 1)
+        lan = [(f"LAN {ip}", str(ip)) for ip in some if not node.is_local(ip)][:1]
     for who, address in lan:
-        yield who, address, owner.interface if owner else ""
-    snapshot = fleet[name]
-    routing = snapshot["routes"]["value"] if snapshot else None
+        yield who, address, entry, required
     remote = (
-        (f"{asker.name} ({other})", asker.address)
-        for other, snapshot in others.items()
-        for asker in askers(snapshot)[:1]
-        if ip_address(asker.address).version == ip_address(vip).version
+        (f"{asker.name} ({other})", asker.address, arrival)
+        for other, there in others.items()
+        for asker in askers(there)[:1]
+        if ip_address(asker.address).version == version and (arrival := _arrival(snapshot, there, asker.address, vip))
     )
-    for who, address in islice(remote, _NEIGHBOURS):
-        route = outgoing(routing["main"] if routing else [], address)
-        if route and route["interface"]:
-            yield who, address, route["interface"]
+    for who, address, arrival in islice(remote, _NEIGHBOURS):
+        yield who, address, arrival, False
+
+
+def _entry(snapshot: Snapshot, vip: str) -> tuple[str, bool]:
+    """The interface on which a LAN asks an address, and whether the address is on that interface itself.
+
+    To one that is on a loopback or a dummy (BGP, the real servers of LVS) packets come by another: as those of the
+    default route, most likely.
+    """
+    for interface, address in _addresses(snapshot["interfaces"]["value"]):
+        if address["address"] == vip and interface["kind"] not in ("loopback", "dummy"):
+            return interface["name"], True
+    version = ip_address(vip).version
+    defaults = [route for route in _main(snapshot) if route["destination"] == ("0.0.0.0/0" if version == 4 else "::/0")]
+    route = outgoing(defaults, "0.0.0.0" if version == 4 else "::")
+    return (route["interface"] if route else ""), False
+
+
+def _arrival(here: Snapshot, there: Snapshot, pod: str, vip: str) -> str:
+    """Where a question of a pod of another node arrives, "" if nothing tells, or it does not leave that node.
+
+    It is how this node reaches the address from which that one sends there. The way back to the pod itself is another
+    one with a tunnel between pods (flannel): what pods send to a node's own address does not go through it.
+    """
+    route = outgoing(_main(there), vip)
+    sender = ""
+    for interface, address in _addresses(there["interfaces"]["value"]):
+        if address["address"] == vip:
+            return ""
+        same = ip_address(address["address"]).version == ip_address(vip).version
+        if route and interface["name"] == route["interface"] and same and address["scope"] == "global":
+            sender = sender or address["address"]
+    back = outgoing(_main(here), sender or pod)
+    return back["interface"] if back else ""
+
+
+def _main(snapshot: Snapshot) -> list[Route]:
+    routing = snapshot["routes"]["value"]
+    return routing["main"] if routing else []
 
 
 def _asked_on_loopback(snapshot: Snapshot, node: Host) -> list[str]:

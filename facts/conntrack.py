@@ -10,7 +10,7 @@ from typing import TypedDict
 
 from typing_extensions import override
 
-from facts.addresses import address_text
+from facts.addresses import ip_address
 from facts.reading import NodeFact, Reading
 
 
@@ -37,8 +37,9 @@ class KernelLine(TypedDict):
 class Flows(TypedDict):
     """DNS flows that went to one address and are answered by another one.
 
-    `destination` is whom the client asked (a VIP), `reply_source` who is to answer; they differ after a DNAT.
-    `unreplied` of the `flows` have not seen an answer. `longest` is the largest of their remaining lives, in seconds.
+    `destination` is whom the client asked (a VIP), `reply_source` who is to answer; they differ after a DNAT. Both are
+    as `ipaddress` writes them. `unreplied` of the `flows` have not seen an answer. `longest` is the largest of their
+    remaining lives, in seconds.
     """
 
     family: int
@@ -171,8 +172,9 @@ fi | awk '
                 {
                     "family": {"ipv4": 4, "ipv6": 6}[family],
                     "protocol": protocol,
-                    "destination": address_text(asked),
-                    "reply_source": address_text(answering),
+                    # The kernel's file has an IPv6 address in full; whom they are compared with has it short.
+                    "destination": str(ip_address(asked)),
+                    "reply_source": str(ip_address(answering)),
                     "flows": int(flows),
                     "unreplied": int(unreplied),
                     "longest": int(longest),

@@ -21,7 +21,7 @@ _DELETE = "{ conntrack -f {family} -D -p udp --orig-dst {vip} --dport 53 || [ $?
 
 def dns_flows(flows: Sequence[Flows], vips: Sequence[str]) -> dict[str, int]:
     """How many UDP flows each address has that clients asked; those without any are left out."""
-    # The kernel writes an IPv6 address in full.
+    # A policy may write an IPv6 address in full.
     asked = {ip_address(vip) for vip in vips}
     found: dict[str, int] = {}
     for each in flows:

@@ -9,6 +9,7 @@ import pytest
 from checks.finding import Status
 from facts.conntrack import Conntrack, DnsFlows
 from facts.snapshot import Snapshot
+from operations.conntrack import delete_command, dns_flows
 from tests.checks.kube_fleet import SAMPLES, VIP, fleet, judged, node, reading, statuses, without_kubernetes
 
 DROPPED = (SAMPLES / "conntrack-S_full.txt").read_text().splitlines()[1]
@@ -93,3 +94,15 @@ def test_002_what_is_not_stuck(flow: str, status: Status) -> None:
     found = judged(nodes)
     assert found["CONNTRACK-002"]["status"] == status
     assert set(statuses(found)) <= {"CONNTRACK-002"}
+
+
+def test_002_an_ipv6_service_as_the_kernels_file_writes_it() -> None:
+    vip, dead = "fd00:10:96::a", "fd26:0000:0000:0000:0000:0000:0000:0099"
+    nodes = fleet()
+    flows = DnsFlows().read([f"ipv6 udp fd00:0010:0096:0000:0000:0000:0000:000a {dead} 6 6 29"])
+    nodes["node-0"]["dns_flows"] = reading(flows)
+    found = judged(nodes, endpoints={VIP: ["10.244.0.11:53", "10.244.0.13:53"], vip: ["[fd26::11]:53"]})
+    assert found["CONNTRACK-002"]["status"] == Status.FAIL
+    assert found["CONNTRACK-002"]["sentence"].startswith(f"6 UDP flows to {vip} are pinned to fd26::99, which is no")
+    assert dns_flows(flows, [vip]) == {vip: 6}
+    assert f" --orig-dst {vip} " in delete_command(vip)

@@ -104,6 +104,23 @@ def test_flows_that_can_be_read_and_not_be_deleted(flows: int) -> None:
     assert not_deletable(ask(fact, flows)).startswith("its tracked flows are not known: tool missing: conntrack not")
 
 
+def test_the_kernels_file_has_ipv6_addresses_in_full(tmp_path: Path) -> None:
+    pod, answering = "fd26:0000:0000:0000:0000:0000:0000:0145", "fd26:0000:0000:0000:0000:0000:0000:0099"
+    # net/netfilter/nf_conntrack_standalone.c prints them with %pI6.
+    flow = (
+        f"ipv6     10 udp      17 29 src={pod} dst=fd00:0010:0096:0000:0000:0000:0000:000a sport=40000 dport=53"
+        f" [UNREPLIED] src={answering} dst={pod} sport=53 dport=40000 mark=0 zone=0 use=2\n"
+    )
+    (tmp_path / "nf_conntrack").write_text(flow)
+    (tmp_path / "nf_conntrack_count").write_text("1\n")
+    fact = DnsFlows()
+    fact.script = fact.script.replace("/proc/net/nf_conntrack", f"{tmp_path}/nf_conntrack")
+    fact.script = fact.script.replace("/proc/sys/net/netfilter", str(tmp_path))
+    (seen,) = ask(fact)["value"]
+    assert (seen["destination"], seen["reply_source"]) == ("fd00:10:96::a", "fd26::99")
+    assert (seen["family"], seen["flows"], seen["unreplied"], seen["longest"]) == (6, 1, 1, 29)
+
+
 @pytest.mark.parametrize("fact", [Conntrack(), DnsFlows()])
 def test_a_module_is_not_loaded_to_look(fact: NodeFact[Any], tmp_path: Path) -> None:
     """A kernel with modules, without files for its connections, on which conntrack would betray itself."""

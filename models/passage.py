@@ -29,6 +29,8 @@ Holds = bool | None
 _TAKES = re.compile(r"\b(accept|jump|goto|vmap|queue|return)\b")
 
 _DROPS = ("DROP", "REJECT")
+#: The comment of kube-proxy's rule in KUBE-FORWARD for what it has marked, to masquerade it.
+_MARKED = "kubernetes forwarding rules"
 #: Targets after which the next rule is read.
 _GOES_ON = ("", "LOG", "NFLOG", "MARK", "CONNMARK", "CT", "TCPMSS", "TRACE", "CLASSIFY", "DSCP", "TOS", "CHECKSUM")
 
@@ -130,15 +132,18 @@ def _holds(text: str, packet: Packet) -> Holds:
         return None
     result: Holds = True
     inverted = False
+    kube = text.startswith("-A KUBE-FORWARD ")
     for word in words:
         if word in ("-j", "-g"):
             break
         if word == "!":
             inverted = True
         elif word in ("-m", "--comment"):
-            next(words, "")
+            if next(words, "") == _MARKED and kube:
+                # An iptables before 1.8.8 prints the rule of a later one without its mark (kubernetes#112477).
+                return False
         elif word.startswith("-"):
-            one = _condition(word, next(words, ""), packet, kube=text.startswith("-A KUBE-FORWARD "))
+            one = _condition(word, next(words, ""), packet, kube=kube)
             if one is not None and one == inverted:
                 return False
             result = None if one is None else result

@@ -33,6 +33,8 @@ KUBE = (
     "-A KUBE-FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
     "-A KUBE-SERVICES -d 10.32.0.99/32 -p tcp -m tcp --dport 80 -j REJECT --reject-with icmp-port-unreachable",
 )
+#: As an iptables before 1.8.8 prints it (kubernetes#112477).
+KUBE_WITHOUT_MARK = tuple(rule.replace(" -m mark --mark 0x4000/0x4000", "") for rule in KUBE)
 FLANNEL = (
     '-A FORWARD -m comment --comment "flanneld forward" -j FLANNEL-FWD',
     '-A FLANNEL-FWD -s 10.244.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT',
@@ -64,6 +66,8 @@ def ruleset(*rules: str, policy: str = "DROP") -> Ruleset:
         ((), "dropped", "dropped"),
         (DOCKER, "dropped", "maybe"),
         (KUBE, "dropped", "passes"),
+        (KUBE_WITHOUT_MARK, "dropped", "passes"),
+        ((*KUBE_WITHOUT_MARK, *FLANNEL), "passes", "passes"),
         ((*DOCKER, *KUBE), "dropped", "passes"),
         ((*DOCKER, *KUBE, *FLANNEL), "passes", "passes"),
         (FLANNEL, "passes", "passes"),

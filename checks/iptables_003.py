@@ -25,11 +25,19 @@ def check(case: Case) -> list[Finding]:
     findings: list[Finding] = []
     for backend, family in dict.fromkeys((way.backend, way.family) for way in ways):
         here = [way for way in ways if (way.backend, way.family) == (backend, family)]
-        if not all(_targets(case, way) for way in here):
+        shown = [way for way in here if kube_services.leads_to(way)]
+        if not all(_targets(case, way) for way in shown):
             sentence = f"{backend} for IPv{family} rewrites DNS queries, and nothing tells which pods answer them now"
             findings.append(case.finding(ID, TITLE, Status.UNKNOWN, sentence, _evidence(here)))
-        elif dead := [way for way in here if way.dnat["to"] not in _targets(case, way)]:
+        elif dead := [way for way in shown if kube_services.leads_to(way) not in _targets(case, way)]:
             findings.append(_stale(case, dead))
+        elif hidden := [way for way in here if way not in shown]:
+            way = hidden[0]
+            sentence = (
+                f"{backend} for IPv{family} rewrites queries for {way.dnat['vip']}:53, and where to is not in the rule"
+                f" as the node's iptables prints it: {way.dnat['rule']['text']}"
+            )
+            findings.append(case.finding(ID, TITLE, Status.UNKNOWN, sentence, _evidence(hidden)))
         elif kube_services.mode(case.snapshot) == "ipvs" and any(way.dnat["owner"] == "kube" for way in here):
             sentence = (
                 f"{backend} for IPv{family} still takes DNS queries before IPVS does; its targets are real servers,"

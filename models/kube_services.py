@@ -176,11 +176,21 @@ def ways(snapshot: Snapshot) -> list[Way]:
     return found
 
 
+def leads_to(way: Way) -> str:
+    """The endpoint that a way sends the query to, "" where its rule does not show that.
+
+    A rule without a port leaves it as it is. An older iptables prints the target of a later one's rule as
+    `[unsupported revision]`, or as port 0 of nobody.
+    """
+    to = way.dnat["to"]
+    return next((text for text in (endpoint(to, 53), to) if of_endpoint(text)[1]), "")
+
+
 def targets(name: str, fleet: Mapping[str, Snapshot | None], endpoints: Endpoints, vip: str, protocol: str) -> set[str]:
     """Where queries for a DNS service ought to go, as far as anything on record says so; empty if nothing does.
 
     The EndpointSlices, else this node's own kube-proxy (its IPVS table, or its rules in the host's backend), else the
-    other nodes' kube-proxies.
+    other nodes' kube-proxies. Rules of which one does not show where it leads say nothing: the others are not all.
     """
     if vip in endpoints:
         return set(endpoints[vip])
@@ -197,13 +207,14 @@ def _own_targets(snapshot: Snapshot, vip: str, protocol: str) -> set[str]:
         return {end(server) for server in servers(snapshot, vip, protocol) or []}
     if mode(snapshot) != "iptables":
         return set()
-    return {
-        way.dnat["to"]
+    found = {
+        leads_to(way)
         for way in ways(snapshot)
         if way.dnat["owner"] == "kube"
         and (way.dnat["vip"], way.dnat["protocol"]) == (vip, protocol)
         and way.backend == active(snapshot, way.family)
     }
+    return set() if "" in found else found
 
 
 def active(snapshot: Snapshot, family: Family) -> Backend | None:

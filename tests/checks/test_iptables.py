@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import cast
 
 import pytest
 
+from checks import firewall_001
+from checks.case import Case
 from checks.finding import Status
+from facts.conntrack import DnsFlows
+from facts.ipvs import Ipvs
 from facts.netfilter_chains import HINTS
 from facts.snapshot import Snapshot
 from tests.checks.kube_fleet import (
@@ -304,3 +309,93 @@ def test_a_snapshot_of_an_earlier_version_is_unknown() -> None:
     mixed = fleet() | {"old": recorded["node-0"], "gone": cast(Snapshot, None)}
     assert statuses(judged(mixed)) == {}
     assert set(statuses(judged(mixed, "gone")).values()) == {Status.UNKNOWN}
+
+
+UNSHOWN = (
+    "DNAT [unsupported revision]",
+    "DNAT --to-destination :0 --persistent --to-destination :0 --persistent --to-destination 0.0.0.0:0",
+)
+
+
+def printed_by_an_older_iptables(target: str, only: str = r"\S+") -> list[str]:
+    """The rules of a kube-proxy in iptables mode, whose iptables is later than the host's."""
+    return [
+        re.sub(rf"DNAT --to-destination {only}$", lambda _: target, line) for line in lines("incident-iptables-nft.txt")
+    ]
+
+
+def in_iptables_mode(rules: list[str]) -> Snapshot:
+    bent = fleet()["node-0"]
+    set_rules(bent, {("nft", 4): rules})
+    set_host(bent, "nft", "nft")
+    bent["ipvs"] = reading(Ipvs().read(["support no kernel support"]))
+    proxy = bent["kube_proxy"]["value"]
+    assert proxy
+    proxy["mode"] = "iptables"
+    bent["dns_flows"] = reading(DnsFlows().read([f"ipv4 udp {VIP} 10.244.0.11 16 2 27"]))
+    return bent
+
+
+@pytest.mark.parametrize("target", UNSHOWN)
+@pytest.mark.parametrize("only", [r"\S+", r"10\.244\.0\.11:53"])
+@pytest.mark.parametrize("endpoints", [{}, {VIP: ["10.244.0.11:53", "10.244.0.12:53"]}])
+def test_003_a_target_that_an_older_iptables_does_not_show_is_not_known(
+    target: str, only: str, endpoints: dict[str, list[str]]
+) -> None:
+    rules = printed_by_an_older_iptables(target, only)
+    assert rules != lines("incident-iptables-nft.txt")
+    nodes = {name: in_iptables_mode(rules) for name in ("node-0", "node-1")}
+    found = judged(nodes, endpoints=endpoints)
+    assert found["IPTABLES-003"]["status"] == Status.UNKNOWN
+    if endpoints or only == r"\S+":
+        assert found["IPTABLES-003"]["sentence"].startswith(
+            f"nft for IPv4 rewrites queries for {VIP}:53, and where to is not in the rule as the node's iptables prints"
+        )
+        assert any(target in line for line in found["IPTABLES-003"]["evidence"])
+    # With the EndpointSlices the flows are judged all the same; without them nothing says who is alive.
+    assert found["CONNTRACK-002"]["status"] == (Status.PASS if endpoints else Status.UNKNOWN)
+    assert Status.FAIL not in statuses(found).values()
+    assert not found["IPTABLES-003"]["operation"] + found["CONNTRACK-002"]["operation"]
+
+
+@pytest.mark.parametrize("target", UNSHOWN)
+def test_003_what_one_node_does_not_show_another_does(target: str) -> None:
+    nodes = {
+        "node-0": in_iptables_mode(printed_by_an_older_iptables(target)),
+        "node-1": in_iptables_mode(lines("incident-iptables-nft.txt")),
+    }
+    nodes["node-0"]["dns_flows"] = reading(DnsFlows().read([f"ipv4 udp {VIP} 10.244.9.99 16 2 27"]))
+    found = judged(nodes)
+    assert found["CONNTRACK-002"]["status"] == Status.FAIL
+    assert found["IPTABLES-003"]["status"] == Status.UNKNOWN
+    assert judged(nodes, "node-1")["IPTABLES-003"]["status"] == Status.PASS
+
+
+def test_003_a_target_without_a_port_keeps_that_of_the_query() -> None:
+    nodes = fleet()
+    for address, status in (("10.244.0.11", Status.PASS), ("10.99.0.50", Status.WARN)):
+        rules = [line.replace("10.99.0.50:53", address) for line in FOREIGN_NAT]
+        set_rules(nodes["node-0"], {("legacy", 4): lines("incident-iptables-legacy.txt"), ("nft", 4): rules})
+        assert judged(nodes)["IPTABLES-003"]["status"] == status
+
+
+def test_firewall_001_a_mark_that_an_older_iptables_does_not_show() -> None:
+    """kubernetes#112477: what KUBE-FORWARD accepts has kube-proxy's mark, whether it is shown or not."""
+    said = []
+    for mark in (" -m mark --mark 0x4000/0x4000", ""):
+        nodes = fleet()
+        rules = [
+            "*filter",
+            ":FORWARD DROP [0:0]",
+            ":KUBE-FORWARD - [0:0]",
+            '[9:9] -A FORWARD -m comment --comment "kubernetes forwarding rules" -j KUBE-FORWARD',
+            f'[1:1] -A KUBE-FORWARD -m comment --comment "kubernetes forwarding rules"{mark} -j ACCEPT',
+            "[1:1] -A KUBE-FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+            "COMMIT",
+        ]
+        set_rules(nodes["node-0"], {("nft", 4): rules})
+        finding = firewall_001.check(Case("node-0", nodes, [], []))[0]
+        assert finding["status"] == Status.WARN
+        said.append(finding["sentence"])
+    assert said[0] == said[1]
+    assert "policy FORWARD DROP" in said[0]

@@ -35,6 +35,10 @@ def check(case: Case) -> list[Finding]:
             found.append(case.finding(ID, TITLE, Status.PASS, sentence, evidence))
             continue
         place = f"{error['file']}:{error['line']}: " if error["line"] else ""
+        if not error.get("certain"):
+            sentence = f"{place}{error['message']} ({which}: whether its next restart succeeds is not known)"
+            found.append(case.finding(ID, TITLE, Status.UNKNOWN, sentence, [*evidence, *_line(case, error)]))
+            continue
         state = "runs, and its next restart would be an outage" if instance["pid"] else "does not run"
         sentence = f"{place}{error['message']} ({which} {state})"
         evidence += _line(case, error)

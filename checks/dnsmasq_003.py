@@ -32,10 +32,12 @@ def check(case: Case) -> list[Finding]:
             for unit in case.snapshot["units"]["value"]
             if unit["unit"] == instance["unit"]
         ]
-        if instance["error"]:
+        if error := instance["error"]:
             running = "runs" if instance["pid"] else "does not run"
-            status = Status.WARN if instance["pid"] else Status.FAIL
-            sentence = f"{which} {running}, and its configuration cannot be read: see DNSMASQ-002"
+            certain = error.get("certain")
+            status = Status.FAIL if not instance["pid"] else Status.WARN if certain else Status.UNKNOWN
+            means = "its configuration cannot be read" if certain else "what it reads is not all known"
+            sentence = f"{which} {running}, and {means}: see DNSMASQ-002"
             found.append(case.finding(ID, TITLE, status, sentence, state))
             continue
         operation, remark = OPERATION, ""

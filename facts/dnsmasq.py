@@ -7,12 +7,12 @@ node's own network and root only: a container's paths are not the node's, also w
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from typing_extensions import override
 
 from facts.dnsmasq_answer import Answer, Owner, Process
-from facts.dnsmasq_options import CannotTell, ConfigError, ConfigFile, NeedsFile, Option, read_options
+from facts.dnsmasq_options import ConfigError, ConfigFile, NotAllKnown, Option, read_options
 from facts.dnsmasq_unit import DEFAULTS, unit_command
 from facts.reading import NodeFact
 
@@ -20,19 +20,24 @@ UNIT = "dnsmasq.service"
 
 
 class ReadError(TypedDict):
-    """Why the options are not known: dnsmasq's own words where dnsmasq itself would stop, with file and line."""
+    """Why the options are not known, or not all of them, with file and line.
+
+    `certain`: dnsmasq itself would stop there, in its own words; otherwise it reads something that is not known here.
+    A snapshot of an earlier version does not tell which.
+    """
 
     message: str
     file: str
     line: int
+    certain: NotRequired[bool]
 
 
 class Instance(TypedDict):
     """One dnsmasq. `pid` is 0 where dnsmasq.service exists and no process runs: `argv` is then what it would be given.
 
     `on_host`: it has the node's own network and files. `started` is in seconds since 1970 (0 without a process).
-    `options` and `files` are in the order in which dnsmasq reads them, from the files as they are on disk now; they are
-    empty where `error` is set, and where it is not on the host.
+    `options` and `files` are in the order in which dnsmasq reads them, from the files as they are on disk now; where
+    `error` is set they are what is known, and empty if it is certain, or where it is not on the host.
     """
 
     pid: int
@@ -254,7 +259,7 @@ def _stopped(answer: Answer) -> Instance:
         argv = unit_command(answer.exec_start, defaults["content"] if defaults else "")
     except ValueError as error:
         instance = _instance([], UNIT, None)
-        instance["error"] = {"message": str(error), "file": "", "line": 0}
+        instance["error"] = {"message": str(error), "file": "", "line": 0, "certain": False}
     else:
         instance = _instance(argv, UNIT, answer)
     instance["netns"] = answer.home
@@ -268,11 +273,12 @@ def _instance(argv: list[str], unit: str, answer: Answer | None) -> Instance:
     error: ReadError | None = None
     try:
         if answer is not None:
-            options, files = read_options(argv, answer.files)
-    except (ConfigError, CannotTell) as stop:
-        error = {"message": stop.message, "file": stop.file, "line": stop.line}
-    except NeedsFile as stop:
-        error = {"message": f"not sent by the node: {stop}", "file": stop.paths[0], "line": 0}
+            options, files = read_options(argv, answer.files, answer.version)
+    except ConfigError as stop:
+        error = {"message": stop.message, "file": stop.file, "line": stop.line, "certain": True}
+    except NotAllKnown as stop:
+        options, files = stop.options, stop.read
+        error = {"message": stop.message, "file": stop.file, "line": stop.line, "certain": False}
     return {
         "pid": 0,
         "unit": unit,

@@ -5,6 +5,8 @@ behaves the same in a file and on the command line but for two things: only `get
 letter either always or never takes a parameter.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -97,6 +99,17 @@ KEYWORDS: dict[str, Keyword] = {
 }
 """Every keyword by its long name."""
 
+VERSION = (2, 90)
+"""Whose keywords these are."""
+
+# CHANGELOG: not all that came, only what is sure.
+_LATER: dict[tuple[int, int], dict[str, Keyword]] = {
+    (2, 91): {
+        **_keywords("do-0x20-encode no-0x20-encode", Parameter.NONE, once=False),
+        **_keywords("dhcp-option-pxe", Parameter.REQUIRED, once=False),
+    },
+}
+
 LETTERS: dict[str, Keyword] = {
     word.letter: word for word in KEYWORDS.values() if word.letter and word.name == word.means
 }
@@ -112,3 +125,23 @@ def letter_takes_parameter(letter: str) -> bool:
 def once(name: str) -> bool:
     """True for a keyword that files may hold only one of, such as `port` and `local-service`."""
     return name in KEYWORDS and KEYWORDS[name].once
+
+
+def known_to(version: str) -> Mapping[str, Keyword]:
+    """The keywords that a dnsmasq of this version ("2.91") has for certain."""
+    found = dict(KEYWORDS)
+    for since, later in _LATER.items():
+        if since <= (_numbers(version) or VERSION):
+            found |= later
+    return found
+
+
+def may_know_more(version: str) -> bool:
+    """Whether a dnsmasq may take keywords that `known_to` has not: a later one, or one of an unknown version ("")."""
+    numbers = _numbers(version)
+    return numbers is None or numbers > VERSION
+
+
+def _numbers(version: str) -> tuple[int, int] | None:
+    match = re.match(r"(\d{1,4})\.(\d{1,4})", version, re.ASCII)
+    return (int(match[1]), int(match[2])) if match else None

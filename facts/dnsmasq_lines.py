@@ -5,9 +5,9 @@ splitting at commas and spaces leaves it alone. Line numbers and errors follow f
 here. Source: `read_file`, `hide_meta`, `split_chr` and `one_opt` in src/option.c of dnsmasq 2.90.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from facts.dnsmasq_keywords import KEYWORDS, Parameter
+from facts.dnsmasq_keywords import KEYWORDS, Keyword, Parameter
 
 # fgets(buffer, MAXDNAME): the rest of a longer line counts as a line of its own.
 _LONGEST_LINE = 1024
@@ -27,6 +27,10 @@ class LineError(Exception):
     """A line that dnsmasq refuses; the message is dnsmasq's own, without the place."""
 
 
+class KeywordError(LineError):
+    """One that it refuses for its keyword: a later dnsmasq may take it."""
+
+
 def lines(content: str) -> Iterator[tuple[int, str]]:
     """The lines of a file as dnsmasq counts them: number, from 1, and bytes as Latin-1 text."""
     number = 0
@@ -37,23 +41,25 @@ def lines(content: str) -> Iterator[tuple[int, str]]:
             yield number, whole[start : start + _LONGEST_LINE].split("\0")[0]
 
 
-def parse_line(line: str) -> tuple[str, str | None] | None:
+def parse_line(line: str, known: Mapping[str, Keyword] = KEYWORDS) -> tuple[str, str | None] | None:
     """The keyword, by the name that dnsmasq treats it as, and the raw value of a line; None for an empty line.
 
-    A comma inside quotes comes back as `QUOTED_COMMA`. Raises `LineError` for an unknown keyword, a missing or
-    extraneous parameter and an open quote; the value itself is not looked at.
+    + known: the keywords, see `dnsmasq_keywords.known_to`
+
+    A comma inside quotes comes back as `QUOTED_COMMA`. Raises `KeywordError` for an unknown keyword, a missing or
+    extraneous parameter, and `LineError` for an open quote; the value itself is not looked at.
     """
     text = _unquote(line).strip(" ")
     if not text:
         return None
     keyword, equals, value = text.partition("=")
-    word = KEYWORDS.get(keyword.rstrip(" "))
+    word = known.get(keyword.rstrip(" "))
     if word is None:
-        raise LineError("bad option")
+        raise KeywordError("bad option")
     if word.parameter is Parameter.NONE and equals:
-        raise LineError("extraneous parameter")
+        raise KeywordError("extraneous parameter")
     if word.parameter is Parameter.REQUIRED and not equals:
-        raise LineError("missing parameter")
+        raise KeywordError("missing parameter")
     return word.means, _reveal(value.lstrip(" ")) if equals else None
 
 

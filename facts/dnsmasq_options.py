@@ -1,15 +1,15 @@
 """What a dnsmasq process was told: its command line and its files, as one list of options in the order it reads them.
 
 Pure: the caller brings `/proc/PID/cmdline` and what the node has at each path. Follows dnsmasq 2.90: `read_opts`,
-`one_file` and the `conf-dir` part of `one_opt` in src/option.c.
+`one_file` and the `conf-dir` part of `one_opt` in src/option.c. What a later one reads otherwise is not known.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NotRequired, TypedDict
 
 from facts.dnsmasq_arguments import arguments
-from facts.dnsmasq_keywords import once
-from facts.dnsmasq_lines import LineError, lines, parse_line, split_value
+from facts.dnsmasq_keywords import known_to, may_know_more, once
+from facts.dnsmasq_lines import KeywordError, LineError, lines, parse_line, split_value
 from facts.dnsmasq_values import check_value
 
 DEFAULT_FILE = "/etc/dnsmasq.conf"
@@ -69,25 +69,40 @@ class ConfigError(Exception):
         self.code = code
 
 
-class NeedsFile(Exception):
-    """dnsmasq opens these paths, and nothing is known about them: send them, or say that they are missing."""
+class NotAllKnown(Exception):
+    """dnsmasq reads more than what is known.
 
-    def __init__(self, paths: Sequence[str]) -> None:
-        super().__init__(", ".join(paths))
-        self.paths = tuple(paths)
-
-
-class CannotTell(Exception):
-    """dnsmasq reads something here that cannot be known: a script's output, its standard input, an unsent file."""
+    + message, file, line: what is not, and where it stands, as in `ConfigError`
+    + options, read: what is, as `read_options` returns them
+    """
 
     def __init__(self, message: str, file: str = "", line: int = 0) -> None:
         super().__init__(message)
         self.message = message
         self.file = file
         self.line = line
+        self.options: list[Option] = []
+        self.read: list[str] = []
 
 
-def read_options(argv: Sequence[str], files: Mapping[str, ConfigFile]) -> tuple[list[Option], list[str]]:
+class NeedsFile(NotAllKnown):
+    """dnsmasq opens these paths, and nothing is known about them: send them, or say that they are missing."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        super().__init__(f"not sent by the node: {', '.join(paths)}", paths[0])
+        self.paths = tuple(paths)
+
+
+class CannotTell(NotAllKnown):
+    """dnsmasq reads something here that cannot be known: a script's output, its standard input, an unsent file.
+
+    Or a later dnsmasq reads what 2.90 would refuse.
+    """
+
+
+def read_options(
+    argv: Sequence[str], files: Mapping[str, ConfigFile], version: str = "2.90"
+) -> tuple[list[Option], list[str]]:
     """The options of one process in the order dnsmasq reads them, and the files that it reads, in order.
 
     Everything that is there is returned, also what a later option overrides. The options `conf-file`, `conf-dir` and
@@ -96,27 +111,36 @@ def read_options(argv: Sequence[str], files: Mapping[str, ConfigFile]) -> tuple[
 
     + argv: with argv[0], as in /proc/PID/cmdline split at NUL
     + files: what the node has, by absolute path
+    + version: which dnsmasq reads them, "" where that is not known
 
     Raises `ConfigError` where dnsmasq would not start, `NeedsFile` with all paths that are missing from `files`,
     `CannotTell` where the answer is not in files at all.
     """
-    reader = _Reader(files)
+    reader = _Reader(files, version)
     try:
         reader.command_line(argv)
-    except (ConfigError, CannotTell):
+    except ConfigError:
         if not reader.needed:
             raise
-    if reader.needed:
-        raise NeedsFile(reader.needed)
+    unknown = NeedsFile(reader.needed) if reader.needed else reader.unknown
+    if unknown is not None:
+        unknown.options, unknown.read = reader.options, reader.read
+        raise unknown
     return reader.options, reader.read
 
 
 class _Reader:
-    def __init__(self, files: Mapping[str, ConfigFile]) -> None:
+    """Reads on behind what cannot be known, for what comes later may keep dnsmasq from starting whatever that is."""
+
+    def __init__(self, files: Mapping[str, ConfigFile], version: str) -> None:
         self.files = files
         self.options: list[Option] = []
         self.read: list[str] = []
         self.needed: list[str] = []
+        self.unknown: CannotTell | None = None
+        self._version = version
+        self._known = known_to(version)
+        self._cut_short = False
         self._identities: set[str] = set()
         self._once_on_command_line: set[str] = set()
         self._once_in_file: set[str] = set()
@@ -127,16 +151,16 @@ class _Reader:
             main_file = self._arguments(argv)
         except LineError as error:
             raise ConfigError(str(error)) from None
-        if main_file is None:
-            self._file(DEFAULT_FILE, file="", line=0, may_be_missing=True)
-        else:
+        if main_file is not None:
             self._file(main_file, file="", line=0)
+        elif not self._cut_short:
+            self._file(DEFAULT_FILE, file="", line=0, may_be_missing=True)
         self._servers_file()
 
     def _arguments(self, argv: Sequence[str]) -> str | None:
         """Reads what stands on the command line, and returns the file that is left for last."""
         last: str | None = None
-        for name, value in arguments(argv):
+        for name, value in self._words(argv):
             self.options.append(Option(name=name, value=value, file="", line=0))
             try:
                 counts = self._counts(name, value, from_file=False)
@@ -147,6 +171,22 @@ class _Reader:
             elif counts:
                 self._follow(name, value, file="", line=0)
         return last
+
+    def _words(self, argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+        try:
+            yield from arguments(argv, self._known)
+        except KeywordError:
+            if not may_know_more(self._version):
+                raise
+            # What follows may name the file in the place of the default one.
+            self._cut_short = True
+            self._cannot_tell(f"the command line is none that dnsmasq 2.90 takes{self._other_version()}")
+
+    def _other_version(self) -> str:
+        return f", and this is {self._version}" if self._version else ", and which version this is is not known"
+
+    def _cannot_tell(self, message: str, file: str = "", line: int = 0) -> None:
+        self.unknown = self.unknown or CannotTell(message, file, line)
 
     def _counts(self, name: str, value: str | None, from_file: bool) -> bool:
         """False if dnsmasq takes no notice of the option; `LineError` if it does not take it."""
@@ -162,7 +202,7 @@ class _Reader:
 
     def _follow(self, name: str, value: str | None, file: str, line: int) -> None:
         if name == "conf-script":
-            raise CannotTell(f"the output of {value} is part of the configuration", file, line)
+            self._cannot_tell(f"the output of {value} is part of the configuration", file, line)
         if name == "conf-file" and value:
             self._file(value, file, line)
         if name == "conf-dir":
@@ -177,7 +217,8 @@ class _Reader:
 
     def _file(self, given: str, file: str, line: int, may_be_missing: bool = False) -> None:
         if given == "-":
-            raise CannotTell("a part of the configuration came from standard input", file, line)
+            self._cannot_tell("a part of the configuration came from standard input", file, line)
+            return
         path = absolute(given)
         sent = self._sent(path)
         if sent is None or (sent["kind"] == "missing" and may_be_missing):
@@ -196,14 +237,21 @@ class _Reader:
     def _content(self, sent: ConfigFile) -> None:
         path = sent["path"]
         if sent["kind"] != "file":
-            raise CannotTell(f"the content of {path} is not known ({sent['kind']})", path)
+            self._cannot_tell(f"the content of {path} is not known ({sent['kind']})", path)
+            return
         for number, text in lines(sent["content"]):
             try:
-                parsed = parse_line(text)
+                parsed = parse_line(text, self._known)
                 if parsed is None:
                     continue
                 name, value = parsed
                 self._counts(name, value, from_file=True)
+            except KeywordError as error:
+                if may_know_more(self._version):
+                    of_later = f"dnsmasq 2.90 says: {error} at line {number} of {path}{self._other_version()}"
+                    self._cannot_tell(of_later, path, number)
+                    continue
+                raise ConfigError(f"{error} at line {number} of {path}", path, number) from None
             except LineError as error:
                 raise ConfigError(f"{error} at line {number} of {path}", path, number) from None
             self.options.append(Option(name=name, value=value, file=path, line=number))
@@ -217,7 +265,8 @@ class _Reader:
         if sent is None:
             return
         if sent["kind"] == "unreadable":
-            raise CannotTell(f"the directory {given} could not be read", file, line)
+            self._cannot_tell(f"the directory {given} could not be read", file, line)
+            return
         if sent["kind"] != "dir":
             reason = "No such file or directory" if sent["kind"] == "missing" else "Not a directory"
             raise ConfigError(f"cannot access directory {given}: {reason}", file, line, code=3)
@@ -242,7 +291,7 @@ class _Reader:
         self.read.append(sent["path"])
         for number, text in lines(sent["content"]):
             try:
-                parsed = parse_line(text)
+                parsed = parse_line(text, self._known)
                 if parsed is None or parsed[0] not in ("server", "rev-server"):
                     continue
                 check_value(*parsed, general="error")

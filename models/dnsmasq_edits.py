@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from facts.dnsmasq_options import ConfigError, ConfigFile, NeedsFile, Option, absolute, read_options
+from facts.dnsmasq_options import ConfigError, ConfigFile, NotAllKnown, Option, absolute, read_options
 from facts.dnsmasq_unit import assignments
 
 MARK = "#dnsmend:"
@@ -39,22 +39,24 @@ def drop_option(content: str, option: Option, keep: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def drop_argument(argv: Sequence[str], files: Mapping[str, ConfigFile], option: Option) -> tuple[list[str], list[str]]:
+def drop_argument(
+    argv: Sequence[str], files: Mapping[str, ConfigFile], option: Option, version: str = "2.90"
+) -> tuple[list[str], list[str]]:
     """The command line without one of its options, and the words that were taken out of it.
 
     Which words make up an option is dnsmasq's matter (-I name, -Iname, --except-interface=name, --except-i name): the
     words whose absence takes away just this option are the ones. Raises ValueError where there are none.
     """
-    options, _ = read_options(argv, files)
+    options, _ = read_options(argv, files, version)
     without = options.copy()
     without.remove(option)
     for length in (2, 1):
         for start in range(1, len(argv) - length + 1):
             shorter = [*argv[:start], *argv[start + length :]]
             try:
-                if read_options(shorter, files)[0] == without:
+                if read_options(shorter, files, version)[0] == without:
                     return shorter, list(argv[start : start + length])
-            except (ConfigError, NeedsFile):
+            except (ConfigError, NotAllKnown):
                 continue
     raise ValueError(f"{option['name']} cannot be told apart on the command line")
 
@@ -80,16 +82,16 @@ def drop_default(defaults: str, words: Sequence[str]) -> str:
     raise ValueError(f"no variable holds {' '.join(words)}")
 
 
-def managed_path(argv: Sequence[str], files: Mapping[str, ConfigFile]) -> str | None:
+def managed_path(argv: Sequence[str], files: Mapping[str, ConfigFile], version: str = "2.90") -> str | None:
     """Where a file of our own would be read: in the first conf-dir whose rules take it. None where there is none."""
-    options, _ = read_options(argv, files)
+    options, _ = read_options(argv, files, version)
     for option in options:
         directory = absolute((option["value"] or "").split(",")[0])
         listed = files.get(directory)
         if option["name"] != "conf-dir" or listed is None or listed["kind"] != "dir":
             continue
         path = f"{directory}/{MANAGED}"
-        if path in read_options(argv, with_text(files, {path: ""}))[1]:
+        if path in read_options(argv, with_text(files, {path: ""}), version)[1]:
             return path
     return None
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from facts.dnsmasq import Dnsmasq, Instance
+from facts.dnsmasq import Dnsmasq, Instance, ReadError
 from facts.dnsmasq_lines import split_value
-from facts.dnsmasq_options import CannotTell, ConfigError, NeedsFile, Option, read_options
+from facts.dnsmasq_options import ConfigError, NotAllKnown, Option, read_options
 from facts.dnsmasq_unit import DEFAULTS
 from models.dnsmasq import starts
 from models.dnsmasq_config import Binding, Name
@@ -32,7 +32,8 @@ from models.refused import Refused
 
 POLICIES = ("except-lo", "bind-dynamic", "named")
 
-_REMOVABLE = ("interface", "except-interface", "listen-address", "local-service")
+_RULES = ("interface", "except-interface", "listen-address")
+_REMOVABLE = (*_RULES, "local-service")
 _BINDINGS = ("bind-interfaces", "bind-dynamic")
 
 
@@ -91,10 +92,14 @@ def plan(
     + managed: the text of the managed file for the given lines
 
     Raises Refused with the reason where no edit within the policy answers pods, LAN and host over UDP and TCP, where
-    it would cut off somebody who is answered now, or where dnsmasq would not start.
+    it would cut off somebody who is answered now, where dnsmasq would not start, or where an edit is needed and not all
+    that dnsmasq reads is known.
     """
-    if instance["error"]:
-        raise Refused(f"dnsmasq would not start again: {instance['error']['message']}")
+    if error := instance["error"]:
+        if error.get("certain"):
+            raise Refused(f"dnsmasq would not start again: {error['message']}")
+        _refuse_unless_unneeded(instance, error, host, needs)
+        return None
     if not instance["unit"].endswith(".service"):
         raise Refused(f"dnsmasq (pid {instance['pid']}) was not started by a systemd unit, so nothing can restart it")
     before = forecast(instance["options"], host, needs)
@@ -110,6 +115,20 @@ def plan(
         except _NotInThisMode as refusal:
             problem = problem or f"policy {wanted.policy}: {refusal}"
     raise Refused(problem)
+
+
+def _refuse_unless_unneeded(instance: Instance, error: ReadError, host: Host, needs: Sequence[Need]) -> None:
+    """Raises Refused where a rule keeps somebody out, and not all that dnsmasq reads is known.
+
+    Where none of the rules that are known does, nothing tells that an edit is needed; the questions with which the run
+    ends would. That local-service is on does not count: any rule that is not known turns it off.
+    """
+    for need, verdict in forecast(instance["options"], host, needs).lost():
+        if any(culprit["name"] in _RULES for culprit in verdict.culprits):
+            raise Refused(
+                f"{need} is not answered: {verdict.because}; and what else dnsmasq reads is not known, so nothing can"
+                f" be tried: {error['message']}"
+            )
 
 
 class _NotInThisMode(Refused):
@@ -186,7 +205,7 @@ class _Change:
 
     def _realised(self, draft: _Draft) -> Plan:
         """The draft as edits of files, read again as dnsmasq would read them."""
-        options, files = self.instance["options"], self.dnsmasq["files"]
+        options, files, version = self.instance["options"], self.dnsmasq["files"], self.dnsmasq["version"]
         argv, lines = list(self.instance["argv"]), list(draft.lines)
         texts: dict[str, str] = {}
         try:
@@ -199,16 +218,16 @@ class _Change:
                 if option["file"]:
                     texts[path] = drop_option(text, option, rest)
                 else:
-                    argv, words = drop_argument(argv, with_text(files, texts), option)
+                    argv, words = drop_argument(argv, with_text(files, texts), option, version)
                     texts[path] = drop_default(text, words)
                     lines += [f"{option['name']}={part}" for part in rest]
-            path = managed_path(argv, with_text(files, texts)) or self.instance["files"][-1]
+            path = managed_path(argv, with_text(files, texts), version) or self.instance["files"][-1]
             text = self.managed(lines)
             if not path.endswith(f"/{MANAGED}"):
                 text = with_block(texts.get(path, files[path]["content"]), text)
             texts[path] = text
-            after, _ = read_options(argv, with_text(files, texts))
-        except (ConfigError, CannotTell, NeedsFile, ValueError, IndexError) as error:
+            after, _ = read_options(argv, with_text(files, texts), version)
+        except (ConfigError, NotAllKnown, ValueError, IndexError) as error:
             raise Refused(f"no edit was found that dnsmasq would read: {error}") from error
         outcome = forecast(after, self.host, self.needs)
         if problem := self._problem(outcome):

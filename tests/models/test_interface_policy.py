@@ -290,7 +290,8 @@ def test_a_host_that_asks_its_own_loopback_is_not_cut_off() -> None:
 
 def test_what_cannot_be_read_is_refused_with_file_and_line() -> None:
     bent = Bent()
-    bent.instance["error"] = {"message": "bad option at line 3 of /etc/dnsmasq.d/x.conf", "file": "x", "line": 3}
+    message = "bad option at line 3 of /etc/dnsmasq.d/x.conf"
+    bent.instance["error"] = {"message": message, "file": "x", "line": 3, "certain": True}
     with pytest.raises(Refused, match=r"would not start again: bad option at line 3 of /etc/dnsmasq.d/x.conf"):
         bent.planned()
 

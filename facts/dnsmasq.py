@@ -65,13 +65,14 @@ class Dnsmasq(TypedDict):
 
 
 # A node sends more than dnsmasq reads (every file of a conf-dir): which of them count, and in which order, is decided
-# by the parser. Bounded: 500 paths of 256 KiB at most. Anybody can give a process this name, a control group with
-# any name in a unit of their own, and arguments that name a file which only root may read: for people's processes no
-# file is read (dnsmasq runs as a system's user or as nobody), and a unit's name has a unit's letters (systemd.unit(5)).
+# by the parser. Bounded: 500 paths of 256 KiB at most; of larger ones, together 32 MiB, only whether they are lists of
+# names. Anybody can give a process this name, a control group with any name in a unit of their own, and arguments that
+# name a file which only root may read: for people's processes no file is read (dnsmasq runs as a system's user or as
+# nobody), and a unit's name has a unit's letters (systemd.unit(5)).
 # A conf-dir of /etc names shadow(5) too: what not everybody may read stays on the node, unless it is dnsmasq's by name.
 _SCRIPT = r"""
 [ "${euid:-$(id -u)}" = 0 ] || { echo "only root sees another user's network namespace" >&2; exit 77; }
-left=500 seen="|" wanted= newline='
+left=500 looked=0 seen="|" wanted= newline='
 '
 # Told at once is what a path is; files are read together at the end, because a process costs more than a file.
 emit() {
@@ -97,6 +98,18 @@ emit() {
     else wanted=$wanted$1$newline
     fi
 }
+# Whether a file holds nothing but names with the addresses, servers and sets for them: lists of what is blocked or
+# asked elsewhere are megabytes, and say nothing of interfaces. The rest of a line is another one behind 1023 bytes.
+only_names() {
+    LC_ALL=C grep -qvE -e "^(($known)|$blank*#.*)?$blank*\$" "$1"
+    [ $? = 1 ] && LC_ALL=C awk 'length($0) > 1000 { long = 1; exit } END { exit long }' "$1"
+}
+blank="[[:space:]]"
+byte="(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+server="$byte[.]$byte[.]$byte[.]$byte"
+names="/([-A-Za-z0-9._]+/)+"
+known="(address|server|local)=$names(#|$server)?|address=$names::1?|(ipset|nftset)=$names[-A-Za-z0-9_,.#:]+"
+known="$known|(server|local)=$names$server#[1-9][0-9]?[0-9]?[0-9]?"
 contents() {
     IFS=$newline
     set -f
@@ -107,7 +120,9 @@ contents() {
         path=${about#* * * * * }
         case $path:${about%% *} in *dnsmasq*:* | *[4567]) ;; *) printf '%s\n' "unreadable $path" && continue ;; esac
         if [ "${line%% *}" -gt 262144 ]; then
-            printf '%s\n' "large $path"
+            kind=large looked=$((looked + ${line%% *}))
+            if [ $looked -le 33554432 ] && only_names "$path"; then kind=list; fi
+            printf '%s\n' "$kind $path"
             continue
         fi
         printf '%s\n' "file $about"

@@ -57,9 +57,9 @@ class Answer:
         contents: dict[str, list[bytes]] = {}
         for line in output:
             kind, _, rest = line.partition(" ")
-            if kind in ("missing", "unreadable", "large", "dir"):
+            if kind in ("missing", "unreadable", "large", "list", "dir"):
                 path = _key(rest)
-                self._add(path, cast(Literal["missing", "unreadable", "large", "dir"], kind))
+                self._add(path, cast(Literal["missing", "unreadable", "large", "list", "dir"], kind))
             elif kind == "file":
                 mode, uid, gid, changed, identity, path = rest.split(" ", 5)
                 path = _key(path)
@@ -81,7 +81,7 @@ class Answer:
         for path, content in contents.items():
             self.files[path]["content"] = b"".join(content).decode("utf-8", "surrogateescape")
 
-    def _add(self, path: str, kind: Literal["file", "dir", "missing", "unreadable", "large"]) -> None:
+    def _add(self, path: str, kind: Literal["file", "dir", "missing", "unreadable", "large", "list"]) -> None:
         # A file with a slash behind its name is "missing", and there without it.
         if kind == "missing" and path in self.files:
             return

@@ -40,6 +40,9 @@ class Entry(TypedDict):
 class ConfigFile(TypedDict):
     """What the node has at one path. "unreadable" and "large" are there, but their content was not sent.
 
+    A "list" is large too, and holds nothing but names with the addresses, servers and sets for them: whoever is
+    answered is answered whatever it says. Such files are left out of what is read, and so are their options.
+
     + path: absolute
     + content: of a file, undecodable bytes as surrogates; "" otherwise
     + entries: of a directory, in any order; empty otherwise
@@ -47,7 +50,7 @@ class ConfigFile(TypedDict):
     """
 
     path: str
-    kind: Literal["file", "dir", "missing", "unreadable", "large"]
+    kind: Literal["file", "dir", "missing", "unreadable", "large", "list"]
     content: str
     entries: list[Entry]
     identity: NotRequired[str]
@@ -229,6 +232,8 @@ class _Reader:
         if identity in self._identities:
             return
         self._identities.add(identity)
+        if sent["kind"] == "list":
+            return
         self.read.append(path)
         # fopen(3) opens a directory, and reads nothing from it.
         if sent["kind"] != "dir":

@@ -56,3 +56,18 @@ def test_it_is_refused_where_its_own_files_would_have_to_change(scripted: Lab, p
     assert "what else dnsmasq reads is not known, so nothing can be tried: the output of" in done.stderr
     assert "would not start" not in done.stderr
     assert [dnsmasq_start(node) for node in scripted.nodes] == before
+
+
+def test_a_large_list_of_names_is_in_nobodys_way(healed: Lab, pyinfra: Run, tmp_path: Path) -> None:
+    node = healed.node("node-0")
+    healed.inject("dnsmasq-except-cilium", "node-0")
+    listed = "".join(f"address=/blocked-{number}.example.com/0.0.0.0\n" for number in range(9000))
+    node.write("/etc/dnsmasq.d/40-blocked.conf", f"# Not to be found.\n{listed}")
+    done = pyinfra("inventory", "deploys/fix_dns.py", "-y")
+    assert done.returncode == 0, done.stderr
+    assert all(served(node).values())
+    assert node.run(["dig", "+short", "@172.25.4.1", "blocked-8999.example.com"]).stdout == "0.0.0.0\n"
+    pyinfra("-y", "inventory", "deploys/diagnose.py", "--data", f"json={tmp_path}/seen.json")
+    seen = json.loads((tmp_path / "seen.json").read_text())
+    (finding,) = (one for one in seen["findings"] if (one["check"], one["node"]) == ("DNSMASQ-002", "node-0"))
+    assert finding["status"] == "pass"

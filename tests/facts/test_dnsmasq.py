@@ -2,6 +2,7 @@
 
 import base64
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from facts.dnsmasq import Dnsmasq, DnsmasqInstances
 from models.dnsmasq_edits import managed_path
 
 #: What begins a line that tells of a path; a line without a space is a file's content.
-SENT = ("dir", "entry", "file", "missing", "unreadable", "large")
+SENT = ("dir", "entry", "file", "missing", "unreadable", "large", "list")
 
 
 def line(kind: str, path: str, text: str, inode: int = 1) -> list[str]:
@@ -23,6 +24,14 @@ def read(*lines: str, argv: str = "dnsmasq") -> Dnsmasq:
     return DnsmasqInstances().read(
         [f"process 412 1 500 net:[1] dnsmasq.service {sent}", "host net:[1] 100 1790000000", *lines, "version 2.90"]
     )
+
+
+@pytest.fixture
+def dnsmasq_test() -> list[str]:
+    found = shutil.which("dnsmasq", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if not found:
+        pytest.fail("dnsmasq is not installed: apt-get install dnsmasq-base")
+    return [found, "--test"]
 
 
 @pytest.mark.parametrize("given", ["/etc/dnsmasq.d/", "/etc//dnsmasq.d", "/etc/./dnsmasq.d/.", "//etc/dnsmasq.d//"])
@@ -83,3 +92,66 @@ def test_a_node_sends_what_its_main_file_names(tmp_path: Path) -> None:
     assert instance["error"] is None, done
     assert [Path(file).name for file in instance["files"]] == ["main", "a.conf", "more"]
     assert instance["options"][-1]["value"] == "192.0.2.1"
+
+
+LARGE = "".join(f"address=/blocked-{number}.example.com/0.0.0.0\n" for number in range(9000))
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("# a list\r", "list"),
+        ("  # of names\t", "list"),
+        ("", "list"),
+        ("server=/a.example.com/b.example.com/114.114.114.114#53", "list"),
+        ("local=/a.example.com/", "list"),
+        ("address=/a.example.com/#", "list"),
+        ("address=/a.example.com/::", "list"),
+        ("nftset=/a.example.com/4#inet#fw4#away,6#inet#fw4#away6\r", "list"),
+        ("ipset=/a.example.com/away", "list"),
+        ("server=114.114.114.114", "large"),
+        ("address=/#/0.0.0.0", "large"),
+        ("address=/a.example.com/0.0.0.256", "large"),
+        ("local=/a.example.com", "large"),
+        ("except-interface=cilium_*", "large"),
+        ("conf-file=/etc/shadow", "large"),
+        ("nonsense", "large"),
+        ("#" * 1024 + "nonsense", "large"),
+        ('address=/a.example.com/0.0.0.0 "', "large"),
+    ],
+)
+def test_a_large_list_of_names_is_known_for_one(line: str, kind: str, tmp_path: Path, dnsmasq_test: list[str]) -> None:
+    """The script itself; and what it takes for a list dnsmasq takes, too."""
+    if os.geteuid() != 0:
+        pytest.fail("the script reads as root only: run it as root")
+    path = tmp_path / "names"
+    path.write_text(f"{LARGE}{line}\n")
+    for each in (tmp_path, path):
+        each.chmod(0o755)
+    (tmp_path / "main").write_text(f"except-interface=lo\nconf-file={path}\nbind-dynamic\n")
+    (tmp_path / "main").chmod(0o644)
+    script = DnsmasqInstances.script.replace("/etc/dnsmasq.conf", f"{tmp_path}/main")
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True)
+    assert f"{kind} {path}" in done.stdout.splitlines(), done
+    sent = [line for line in done.stdout.splitlines() if line.partition(" ")[0] in SENT or " " not in line]
+    (instance,) = read(*sent, argv=f"dnsmasq -C {tmp_path}/main")["instances"]
+    assert (instance["error"] is None) == (kind == "list")
+    assert [option["name"] for option in instance["options"]][-2:] == ["conf-file", "bind-dynamic"]
+    if kind == "list":
+        # What is written behind everything else goes into the file that was sent.
+        assert instance["files"] == [f"{tmp_path}/main"]
+        subprocess.run([*dnsmasq_test, "-C", f"{tmp_path}/main"], check=True, capture_output=True)
+
+
+def test_lists_of_names_are_looked_into_up_to_a_bound(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.fail("the script reads as root only: run it as root")
+    for number in range(3):
+        (tmp_path / f"names-{number}").write_text(LARGE * 40)
+    (tmp_path / "main").write_text("".join(f"conf-file={tmp_path}/names-{number}\n" for number in range(3)))
+    for each in (tmp_path, *tmp_path.iterdir()):
+        each.chmod(0o755)
+    script = DnsmasqInstances.script.replace("/etc/dnsmasq.conf", f"{tmp_path}/main")
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True)
+    kinds = [line.split()[0] for line in done.stdout.splitlines() if "/names-" in line and " " in line]
+    assert kinds == ["list", "list", "large"]

@@ -21,7 +21,8 @@ get() {
         curl -q -s -g -m 3 --noproxy '*' -w '\n@http %{http_code}\n' "http://$1$2"
     elif command -v bash >/dev/null; then
         timeout 3 bash -c '
-            exec 3<>"/dev/tcp/${0%:*}/${0##*:}" || exit 7
+            host=${0%:*}
+            exec 3<>"/dev/tcp/${host//[][]/}/${0##*:}" || exit 7
             printf "GET %s HTTP/1.0\r\nHost: %s\r\n\r\n" "$1" "$0" >&3
             tr -d "\r" <&3' "$1" "$2" 2>/dev/null | awk '
             NR == 1 { code = $2; next }
@@ -93,7 +94,12 @@ address() {
 }
 metrics=$(address metrics-bind-address metricsBindAddress 10249)
 health=$(address healthz-bind-address healthzBindAddress 10256)
-get "$metrics" /proxyMode | head -c 1000 | sed 's/^/mode /'
+said=$(get "$metrics" /proxyMode | head -c 1000)
+case "$metrics $said" in
+    # Where it is bound to an IPv6 address, this is the default (pkg/proxy/apis/config/v1alpha1/defaults.go).
+    "127.0.0.1:10249 "*"@http 0"*) metrics="[::1]:10249" said=$(get "[::1]:10249" /proxyMode | head -c 1000) ;;
+esac
+printf '%s\n' "$said" | sed 's/^/mode /'
 get "$metrics" /metrics |
     grep -E '^(@http|kubernetes_build_info|kubeproxy_sync_proxy_rules_(last|iptables_restore_failures))' |
     head -n 20 | sed 's/^/metric /'

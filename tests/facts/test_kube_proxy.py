@@ -21,7 +21,7 @@ Sample = Callable[[str], list[str]]
 
 # What the real one served, on its two ports.
 SERVER = r"""
-import sys, threading
+import os, socket, sys, threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 pages = {"/proxyMode": sys.argv[1], "/metrics": open(sys.argv[2]).read(), "/healthz": "{}"}
 class Handler(BaseHTTPRequestHandler):
@@ -31,8 +31,11 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write((page or "").encode())
     def log_message(self, *arguments): pass
-for port in (10249, 10256):
-    threading.Thread(target=ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever).start()
+metrics, health = os.environ.get("ADDRESSES", "127.0.0.1 127.0.0.1").split()
+for address, port in ((metrics, 10249), (health, 10256)):
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    threading.Thread(target=Server((address, port), Handler).serve_forever).start()
 print("ready", flush=True)
 """
 
@@ -188,6 +191,24 @@ def test_without_curl_bash_asks(node: Node) -> None:
     node.fact.script = node.fact.script.replace("command -v curl", "command -v no-such-curl")
     proxy = node.proxy()
     assert (proxy["mode"], proxy["health"], proxy["version"], proxy["answers"]) == ("ipvs", 200, "v1.20.2", True)
+
+
+@pytest.mark.parametrize("tool", ["curl", "bash"])
+def test_bound_to_an_ipv6_address_its_metrics_are_at_its_loopback(
+    node: Node, tool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADDRESSES", "::1 ::")
+    node.run("kube-proxy", "--bind-address=::")
+    if tool == "bash":
+        node.fact.script = node.fact.script.replace("command -v curl", "command -v no-such-curl")
+    proxy = node.proxy()
+    assert (proxy["mode"], proxy["health"], proxy["version"], proxy["answers"]) == ("ipvs", 200, "v1.20.2", True)
+
+
+def test_another_address_that_was_configured_is_the_only_one(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADDRESSES", "::1 ::")
+    node.run("kube-proxy", "--metrics-bind-address=127.0.0.2:10249")
+    assert not node.proxy()["answers"]
 
 
 def test_without_either_it_is_not_known(node: Node) -> None:

@@ -45,8 +45,11 @@ ssh_paramiko_connect_kwargs = {
 # ["172.25.4.1"]. Such a program's address is judged if it stands there, and its dnsmasq is not edited.
 dns_vips = None
 
-# The addresses of the cluster's DNS services. None: those of the EndpointSlices (kubectl), and without them discovered:
-# services on port 53 with a CoreDNS pod behind them, or in a pod's resolv.conf. Otherwise a list: ["10.32.0.10"].
+# The addresses of the cluster's DNS services. None: of the EndpointSlices (kubectl), and without them of the services
+# on port 53 that any node's kube-proxy has in iptables or IPVS, those in a pod's resolv.conf; where that names none of
+# them, and with NodeLocal DNSCache, all of the EndpointSlices, or those with a CoreDNS pod behind them as well. Where
+# kube-proxy has none (Cilium, OVN-Kubernetes or kube-router in its place, its nftables mode): what the resolv.conf of
+# most pods names, and neither the nodes' own nor CoreDNS's. Otherwise a list: ["10.32.0.10"].
 dns_services = None
 
 # The name that a probe asks for (type A), in addition to dnsmasq's own version.bind, which needs no upstream.

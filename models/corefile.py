@@ -75,13 +75,35 @@ def forwarded(corefile: str) -> list[tuple[str, int]]:
     return list(dict.fromkeys(found))
 
 
+def cluster_ports(corefile: str) -> list[int]:
+    """The ports on which it answers for the cluster: those of the server blocks with the plugin `kubernetes`."""
+    depth, zones = 0, list[str]()
+    found: list[int] = []
+    for words in _lines(corefile):
+        named = [word for word in words if word not in ("{", "}")]
+        if depth == 0:
+            zones += [one for word in named for one in word.split(",") if one]
+        elif depth == 1 and named[:1] == ["kubernetes"] and zones[:1] and not zones[0].startswith("("):
+            found += [_host(zone)[1] for zone in zones if "://" not in zone.removeprefix("dns://")]
+        depth = max(0, depth + words.count("{") - words.count("}"))
+        # The zones may take several lines, the last of which opens the block.
+        zones = [] if not depth and "}" in words else zones
+    return [port for port in dict.fromkeys(found) if 0 < port < 65536]
+
+
 def of_pod(pod: Pod, snapshot: Snapshot) -> list[Upstream]:
     """Whom a resolver in a pod asks: as its Corefile says, else its resolv.conf (dnsPolicy Default)."""
+    corefile = of_netns(pod["netns"], snapshot)
+    return (
+        upstreams(corefile, pod["nameservers"]) if corefile else of_resolv_conf(pod["nameservers"], "its resolv.conf")
+    )
+
+
+def of_netns(netns: int, snapshot: Snapshot) -> str:
+    """The Corefile of the CoreDNS in a pod, "" where none was read."""
     # A snapshot of an earlier version has no such section.
-    for process in snapshot["coredns"]["value"] if "coredns" in snapshot else ():
-        if process["netns"] == pod["netns"] and process["corefile"]:
-            return upstreams(process["corefile"], pod["nameservers"])
-    return of_resolv_conf(pod["nameservers"], "its resolv.conf")
+    running = snapshot["coredns"]["value"] if "coredns" in snapshot else ()
+    return next((one["corefile"] for one in running if one["netns"] == netns and one["corefile"]), "")
 
 
 def _servers(domain: str, server: str, nameservers: Sequence[str], because: str) -> list[Upstream]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, cast, get_args
 
-from facts.addresses import endpoint, of_endpoint
+from facts.addresses import endpoint, ip_address, of_endpoint
 from facts.counters import Counters
 from facts.ipvs_lines import Protocol, Server
 from facts.netfilter import Backend, Family
 from facts.netfilter_table import Dnat, dnat_targets
 from facts.pods import Pod
 from facts.snapshot import Snapshot
-from models import kube_backends
+from models import corefile, kube_backends, node, upstreams
 
 Mode = Literal["ipvs", "iptables", "nftables", ""]
 
@@ -21,8 +22,23 @@ Endpoints = Mapping[str, Collection[str]]
 
 PROTOCOLS: tuple[Protocol, ...] = ("udp", "tcp")
 
+_SECTIONS: tuple[Literal["kube_proxy", "rulesets", "ipvs", "nft_tables", "alternatives"], ...] = (
+    "kube_proxy",
+    "rulesets",
+    "ipvs",
+    "nft_tables",
+    "alternatives",
+)
+
 #: The programs whose pods stand behind the cluster's DNS service, where nothing else tells which do.
 PROGRAMS = ("coredns", "kube-dns")
+
+#: The interfaces on which kube-proxy and kube-router keep the services' addresses, for IPVS: they are nobody's.
+DEVICES = ("kube-ipvs0", "kube-dummy-if")
+#: That of NodeLocal DNSCache (node-cache's default): pods ask its address, or it takes the service's from the service.
+_CACHE = "nodelocaldns"
+#: They have kube-proxy inside, unless they were told not to, which their command line does not show.
+_EMBEDDED = ("k3s", "k3s-agent", "microk8s")
 
 
 class Way(NamedTuple):
@@ -34,7 +50,12 @@ class Way(NamedTuple):
 
 
 def mode(snapshot: Snapshot) -> Mode:
-    """kube-proxy's mode: what it says, what it was told, else what it has left on the node; "" for none of these."""
+    """kube-proxy's mode: what it says, what it was told, else what it has left on the node; "" for none of these.
+
+    What one has left that is `gone` tells nothing.
+    """
+    if gone(snapshot):
+        return ""
     proxy = snapshot["kube_proxy"]["value"]
     for said in get_args(Mode):
         if said and proxy and proxy["mode"] == said:
@@ -54,31 +75,52 @@ def replaced(snapshot: Snapshot) -> bool:
     return cilium is not None and cilium["replacement"] in ("true", "strict", "probe", "partial")
 
 
+def gone(snapshot: Snapshot) -> bool:
+    """Whether Cilium stands in for a kube-proxy that does not run: what there is of its rules is left behind."""
+    proxy = snapshot["kube_proxy"]["value"]
+    if proxy is None or not replaced(snapshot):
+        return False
+    if proxy["form"] == "none":
+        return True
+    # Beside "probe" and "partial" one that is installed is needed.
+    whole = proxy["cilium"] is not None and proxy["cilium"]["replacement"] in ("true", "strict")
+    return whole and (not proxy["pid"] or (proxy["form"] in _EMBEDDED and not proxy["answers"]))
+
+
 def known(snapshot: Snapshot | None) -> bool:
     """Whether the snapshot has what this module reads. One that was recorded without it has not."""
     return snapshot is not None and all(
-        what in snapshot and snapshot[what]["state"] in ("value", "empty")
-        for what in ("kube_proxy", "rulesets", "ipvs", "nft_tables", "alternatives")
+        what in snapshot and snapshot[what]["state"] in ("value", "empty") for what in _SECTIONS
     )
 
 
 def vips(fleet: Mapping[str, Snapshot | None], endpoints: Endpoints, named: Collection[str] | None = None) -> list[str]:
     """The addresses of the cluster's DNS services, not of others on port 53: consul and PowerDNS have one too.
 
-    Those that the policy names; else those of the EndpointSlices; else, of what any node's kube-proxy sends on, those
-    with a CoreDNS pod behind them and those that a pod's resolv.conf names, or all if none of that is seen.
+    Those that the policy names; else, of the EndpointSlices or of what any node's kube-proxy sends on, those that a
+    pod's resolv.conf names; where it names none of them, all of the EndpointSlices, or those with a CoreDNS pod behind
+    them, or all. Where kube-proxy has no rules that are read, what most pods name.
 
     + named: the policy's `dns_services`, None where it leaves that to be found
 
     In IPVS mode stale rules know addresses too: there the IPVS table alone is believed.
     """
-    if named is not None or endpoints:
-        return sorted(endpoints if named is None else named)
-    sent = _sent_on(fleet)
-    pods = [pod for snapshot in fleet.values() if snapshot is not None for pod in snapshot["pods"]["value"]]
-    programs = {address for pod in pods if runs_dns(pod) for address in pod["addresses"]}
+    if named is not None:
+        return sorted(named)
+    sent = {} if endpoints else _sent_on(fleet)
+    read = [snapshot for snapshot in fleet.values() if snapshot is not None]
+    pods = [pod for snapshot in read for pod in snapshot["pods"]["value"]]
     asked = {address for pod in pods for address in pod["nameservers"]}
-    found = {vip for vip, to in sent.items() if vip in asked or programs & {address for _, address in to}} or set(sent)
+    # Others have CoreDNS behind them too: for a LAN, behind a load balancer. A pod with dnsPolicy Default may ask one.
+    meant = (asked - _nodes_own(read)) & {*endpoints, *sent} or asked & {*endpoints, *sent}
+    if meant and not any(_has(snapshot, _CACHE) for snapshot in read):
+        return sorted(meant)
+    if endpoints:
+        return sorted(endpoints)
+    if not sent:
+        return sorted(_most_named(read))
+    running = {address for pod in pods if runs_dns(pod) for address in pod["addresses"]}
+    found = {vip for vip, to in sent.items() if vip in asked or running & {address for _, address in to}} or set(sent)
     # Of two services that share a load balancer's address, one for each protocol, each has a cluster address without
     # the other protocol, on every node: nobody misses it there.
     whole = {vip for vip in found if vip in asked or {protocol for protocol, _ in sent[vip]} >= set(PROTOCOLS)}
@@ -88,6 +130,77 @@ def vips(fleet: Mapping[str, Snapshot | None], endpoints: Endpoints, named: Coll
 def runs_dns(pod: Pod) -> bool:
     """Whether it is a pod of the cluster's DNS, by what runs in it."""
     return not set(PROGRAMS).isdisjoint(pod["processes"])
+
+
+def programs(read: Iterable[Snapshot]) -> list[str]:
+    """Where pods that run CoreDNS answer for the cluster ("10.244.0.11:53").
+
+    They are those whose Corefile is seen to do so, on whichever port; without any, all of them, on port 53.
+    """
+    sure: list[str] = []
+    others: list[str] = []
+    for snapshot in read:
+        for pod in filter(runs_dns, snapshot["pods"]["value"]):
+            ports = corefile.cluster_ports(corefile.of_netns(pod["netns"], snapshot))
+            sure += [endpoint(address, port) for address in pod["addresses"] for port in ports]
+            others += [endpoint(address, 53) for address in pod["addresses"]]
+    return sorted(dict.fromkeys(sure or others))
+
+
+def _nodes_own(read: Iterable[Snapshot]) -> set[str]:
+    """What the nodes' own resolvers ask: pods with dnsPolicy Default, too."""
+    found: set[str] = set()
+    for snapshot in read:
+        resolv_conf, resolved = snapshot["resolv_conf"]["value"], snapshot["resolved"]["value"]
+        found |= set(resolv_conf["nameservers"] if resolv_conf else ())
+        if resolved:
+            found |= {*resolved["uplinks"], *resolved["servers"]}
+            found |= {server for link in resolved["links"] for server in link["servers"]}
+    return found
+
+
+def _most_named(read: Sequence[Snapshot]) -> set[str]:
+    """What the resolv.conf of most Kubernetes pods names and nobody has as an address, where no rules tell services.
+
+    So it is with Cilium, OVN-Kubernetes or kube-router in kube-proxy's place, and with its nftables. Where its rules
+    are read and none is for port 53, pods ask somebody else.
+    """
+    counts = Counter(
+        address
+        for snapshot in read
+        if _clusters(snapshot) and mode(snapshot) in ("", "nftables")
+        for pod in node.kubernetes_pods(snapshot)
+        for address in set(pod["nameservers"])
+    )
+    taken = _nodes_own(read)
+    answering = {of_endpoint(end)[0] for end in programs(read)}
+    for snapshot in read:
+        for pod in snapshot["pods"]["value"]:
+            taken |= set(pod["addresses"])
+            if not answering.isdisjoint(pod["addresses"]):
+                # Whom CoreDNS asks is not the service that leads to it.
+                taken |= {*pod["nameservers"], *(one.address for one in corefile.of_pod(pod, snapshot))}
+        for interface in snapshot["interfaces"]["value"]:
+            if interface["name"] not in DEVICES:
+                taken |= {address["address"] for address in interface["addresses"]}
+    # A link-local one is a cache on each node, wherever it runs there.
+    left = {address: count for address, count in counts.items() if address not in taken and _routed(address)}
+    most = max(left.values(), default=0)
+    # A few pods name one of their own choice (dnsConfig).
+    return {address for address, count in left.items() if 2 * count > most}
+
+
+def _clusters(snapshot: Snapshot) -> bool:
+    """Whether it is a node of a cluster; its rules need not be readable."""
+    return all(what in snapshot for what in _SECTIONS) and snapshot["kube_proxy"]["value"] is not None
+
+
+def _routed(address: str) -> bool:
+    return upstreams.usable(address) and not (ip_address(address).is_loopback or ip_address(address).is_link_local)
+
+
+def _has(snapshot: Snapshot, name: str) -> bool:
+    return any(interface["name"] == name for interface in snapshot["interfaces"]["value"])
 
 
 def _sent_on(fleet: Mapping[str, Snapshot | None]) -> dict[str, set[tuple[str, str]]]:

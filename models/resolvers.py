@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from facts.addresses import endpoint, ip_address, of_endpoint
+from facts.addresses import ip_address, of_endpoint
 from facts.dnsmasq import Instance
 from facts.pods import Pod
 from facts.snapshot import Snapshot
@@ -121,6 +121,10 @@ class Fleet:
         return {address for (_, address), pod in self._pods.items() if kube_services.runs_dns(pod)}
 
     @cached_property
+    def _programs(self) -> list[str]:
+        return kube_services.programs(self.read.values())
+
+    @cached_property
     def _resolvers_by_node(self) -> dict[str, list[Resolver]]:
         found: dict[str, list[Resolver]] = {}
         for resolver in self.resolvers:
@@ -188,7 +192,7 @@ class Fleet:
                 if server["weight"]:
                     found.setdefault(kube_services.end(server), f"real server of {service} in this node's IPVS")
         if not found:
-            found = {endpoint(pod, 53): "a pod that runs CoreDNS" for pod in sorted(self.programs)}
+            found = dict.fromkeys(self._programs, "a pod that runs CoreDNS")
         return {end: because for end, because in found.items() if of_endpoint(end)[1]}
 
     def upstreams(self, resolver: Resolver) -> list[Upstream]:
@@ -264,12 +268,12 @@ class Fleet:
 
     @cached_property
     def _holders(self) -> dict[str, list[str]]:
-        """Address to the nodes that have it; a service's address on kube-ipvs0 is nobody's."""
+        """Address to the nodes that have it; a service's address on kube-ipvs0, say, is nobody's."""
         found: dict[str, list[str]] = {}
         for name, snapshot in self.read.items():
             for interface in snapshot["interfaces"]["value"]:
                 for address in interface["addresses"]:
-                    if interface["name"] != "kube-ipvs0" and address["scope"] != "host":
+                    if interface["name"] not in kube_services.DEVICES and address["scope"] != "host":
                         found.setdefault(address["address"], []).append(name)
         return found
 

@@ -138,6 +138,11 @@ def reading(value: Any) -> Any:
     return {"state": "value" if value else "empty", "value": value, "detail": ""}
 
 
+def with_cilium(node: Snapshot, replacement: str = "true") -> None:
+    """Cilium runs in kube-proxy's place; what that has left on the node stays."""
+    node["kube_proxy"] = reading(KubeProxy().read(["kubelet 900", f"cilium 1200 {replacement}"]))
+
+
 def without_kubernetes(node: Snapshot) -> None:
     """A node that serves DNS to a LAN only: no iptables, no IPVS, nothing tracked."""
     node["kube_proxy"] = reading(None)

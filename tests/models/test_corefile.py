@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.corefile import forwarded, upstreams
+from models.corefile import cluster_ports, forwarded, upstreams
 from models.upstreams import chosen
 
 KUBEADM = """\
@@ -115,3 +115,23 @@ def test_everybody_that_a_line_forwards_to() -> None:
     assert forwarded(text) == ends
     assert forwarded("forward . 172.25.4.1\n") == [("172.25.4.1", 53)]
     assert forwarded("10.0.0.1 node-0\n. {\n    forward .\n}\n") == []
+
+
+@pytest.mark.parametrize(
+    ("corefile", "ports"),
+    [
+        (KUBEADM % "172.25.4.1", [53]),
+        # OpenShift's.
+        (".:5353 {\n    kubernetes cluster.local in-addr.arpa {\n        pods insecure\n    }\n}\n", [5353]),
+        ("example.org:1053 {\n    k8s_gateway example.org\n}\n", []),
+        (". {\n    forward . kubernetes\n}\ncluster.local:53 b.local:5300, {\n    kubernetes\n}\n", [53, 5300]),
+        ("(snippet) {\n    kubernetes cluster.local\n}\n", []),
+        ("tls://. dns://.:54 {\n    kubernetes cluster.local {\n    }\n}\n", [54]),
+        (".:99999 {\n    kubernetes cluster.local {\n    }\n}\n", []),
+        ("{\n    kubernetes cluster.local\n}\n", []),
+        ("}}}\nkubernetes {\nkubernetes\n", [53]),
+        ("", []),
+    ],
+)
+def test_the_ports_on_which_it_answers_for_the_cluster(corefile: str, ports: list[int]) -> None:
+    assert cluster_ports(corefile) == ports

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
+from facts.coredns import CoreDns
 from models import kube_services, node, path
 from models.path import Names, Step
 from tests.checks import kube_fleet
@@ -119,6 +122,34 @@ def test_kube_proxy_in_nftables_mode_leaves_the_pods_that_run_coredns() -> None:
     ends = {step.destination: step for step in found if step.stage == "pod to endpoint"}
     assert set(ends) == {"10.244.0.11", "10.244.0.13"}
     assert {step.because for step in ends.values()} == {("a pod that runs CoreDNS",)}
+
+
+@pytest.mark.parametrize("port", [53, 5353])
+def test_with_cilium_in_kube_proxys_place_the_service_is_asked_for_the_clusters_name(port: int) -> None:
+    fleet = cluster()
+    fleets.pod(fleet["node-1"], "172.26.3.145")["nameservers"] = [SERVICE]
+    for name, read in fleet.items():
+        read["ipvs"]["value"] = None
+        kube_fleet.set_rules(read, {})
+        kube_fleet.with_cilium(read)
+        corefile = f".:{port} {{\n    kubernetes cluster.local {{\n    }}\n    forward . /etc/resolv.conf\n}}\n"
+        pod = fleets.pod(read, "10.244.0.11" if name == "node-0" else "10.244.0.13")
+        running = {"netns": pod["netns"], "pid": pod["pid"], "path": "/etc/coredns/Corefile"}
+        read["coredns"] = fleets.reading([{**running, "corefile": corefile}])
+    # A CoreDNS for the LAN.
+    other = fleets.add_pod(fleet["node-0"], "172.26.2.145", "10.244.0.50", 4711, SERVICE)
+    other["processes"] = ["pause", "coredns"]
+    running = {"netns": 4711, "pid": 4711, "path": "/etc/coredns/Corefile", "corefile": "example.org:1053 {\n}\n"}
+    fleet["node-0"]["coredns"]["value"] += [cast(CoreDns, running)]
+    steps = walked(fleet)
+    first = steps[f"node-0/pod 172.26.2.145/{SERVICE}:53"]
+    behind = tuple(f"node-0/pod 172.26.2.145/{pod}:{port}" for pod in ("10.244.0.11", "10.244.0.13"))
+    assert first.needs["google.com"] == first.needs[NAMES.service] == behind
+    for name in behind:
+        assert (steps[name].stage, steps[name].questions[0].name) == ("pod to endpoint", NAMES.service)
+    if port == 53:
+        assert steps[behind[0]].needs["google.com"] == ("node-0/pod 10.244.0.11/172.25.4.1:53",)
+    assert steps[f"node-0/host/{SERVICE}:53"].needs[NAMES.service] == behind
 
 
 def test_only_one_pod_of_a_node_asks_each_endpoint() -> None:

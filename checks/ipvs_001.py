@@ -10,6 +10,8 @@ from checks import guard
 from checks.case import Case
 from checks.finding import Finding, Status
 from models import kube_services
+from probes import count
+from probes.probe import Result
 
 ID = "IPVS-001"
 TITLE = "Queries for the cluster's DNS pass through IPVS"
@@ -32,6 +34,11 @@ def _verdict(case: Case, vip: str) -> Finding:
         return case.finding(ID, TITLE, Status.SKIP, f"IPVS has no UDP service for {vip}: see IPVS-002")
     if not kube_services.holders(case.snapshot, vip):
         return case.finding(ID, TITLE, Status.SKIP, f"{vip} is not an address of the node: see IPVS-005")
+    ipvs = case.snapshot["ipvs"]["value"]
+    if vip not in case.ipvs_deltas and ipvs and not ipvs["tool"]:
+        # /proc/net/ip_vs has no counters, and /proc/net/ip_vs_stats those of all services together.
+        sentence = f"nothing counts the connections to {vip}: install ipvsadm on this node"
+        return case.finding(ID, TITLE, Status.UNKNOWN, sentence)
     if vip not in case.ipvs_deltas:
         return case.finding(ID, TITLE, Status.UNKNOWN, "nobody has counted IPVS connections while asking")
     sent, counted = case.ipvs_deltas[vip]
@@ -41,6 +48,12 @@ def _verdict(case: Case, vip: str) -> Finding:
     if counted >= sent * (1 - _STRAY):
         said = f"all {sent}" if counted >= sent else f"{counted} of {sent}"
         return case.finding(ID, TITLE, Status.PASS, f"IPVS has counted {said} questions to {vip}", evidence)
+    proxy = case.snapshot["kube_proxy"]["value"]
+    own = sum(count.sent(result) for result in case.results if _of_the_node(vip, result))
+    if proxy and proxy["cilium"] and own and counted >= own * (1 - _STRAY):
+        # Without its replacement of kube-proxy, too (cilium#10651).
+        sentence = f"IPVS has counted {counted} questions to {vip}, {own} were the node's own: Cilium takes pods'"
+        return case.finding(ID, TITLE, Status.PASS, sentence, evidence)
     ways = [way for way in kube_services.ways(case.snapshot) if way.dnat["vip"] == vip]
     ways.sort(key=lambda way: way.dnat["entry"]["packets"], reverse=True)
     entries = [(way.backend, way.dnat["entry"]) for way in ways]
@@ -52,3 +65,9 @@ def _verdict(case: Case, vip: str) -> Finding:
         return case.finding(ID, TITLE, Status.WARN, sentence, evidence)
     sentence = f"{sent} questions to {vip} were sent and IPVS has counted none: {before}"
     return case.finding(ID, TITLE, Status.FAIL, sentence, evidence, "netfilter.remove_stale" if ours else "")
+
+
+def _of_the_node(vip: str, result: Result) -> bool:
+    """Whether it asks a service over UDP from the node itself, not from a pod."""
+    probe = result["probe"]
+    return (probe["destination"], probe["protocol"], probe["source"]["netns"]) == (vip, "udp", "")

@@ -68,6 +68,30 @@ def test_001_is_not_for_a_node_where_cilium_does_the_services() -> None:
     assert statuses(judged(nodes, ipvs_deltas={VIP: (20, 0)})) == {"IPVS-001": Status.FAIL}
 
 
+def test_001_without_ipvsadm_says_what_is_missing() -> None:
+    nodes = fleet()
+    said = judged(nodes, ipvs_deltas={})["IPVS-001"]["sentence"]
+    assert said == f"nothing counts the connections to {VIP}: install ipvsadm on this node"
+    table(nodes["node-0"])["tool"] = True
+    assert judged(nodes, ipvs_deltas={})["IPVS-001"]["sentence"].startswith("nobody has counted")
+
+
+@pytest.mark.parametrize(
+    ("replacement", "counted", "status"),
+    [("false", 12, Status.PASS), ("", 12, Status.PASS), ("false", 11, Status.WARN), ("false", 0, Status.FAIL)],
+)
+def test_001_cilium_takes_what_pods_ask_beside_kube_proxy_too(replacement: str, counted: int, status: Status) -> None:
+    nodes = fleet()
+    own, pods = asked(VIP, *["answered"] * 12), asked(VIP, *["answered"] * 12)
+    pods["probe"]["source"]["netns"] = "/proc/4711/ns/net"
+    given: dict[str, Any] = {"results": [own, pods], "ipvs_deltas": {VIP: (24, counted)}}
+    assert judged(nodes, **given)["IPVS-001"]["status"] == (Status.WARN if counted else Status.FAIL)
+    proxy = nodes["node-0"]["kube_proxy"]["value"]
+    assert proxy
+    proxy["cilium"] = {"pid": 812, "replacement": replacement}
+    assert judged(nodes, **given)["IPVS-001"]["status"] == status
+
+
 @pytest.mark.parametrize("protocol", ["udp", "tcp"])
 def test_002_names_the_missing_protocol(protocol: str) -> None:
     nodes = fleet()
@@ -248,6 +272,22 @@ def test_003_and_004_a_zone_may_have_real_servers_of_its_own() -> None:
     for name in ("node-1", "node-2"):
         real_servers(nodes[name], "udp").append(real_server("10.244.0.11"))
     assert statuses(judged(nodes)) == {"IPVS-003": Status.FAIL}
+
+
+def test_003_a_load_balancers_address_may_lead_to_the_nodes_own_pods() -> None:
+    """externalTrafficPolicy: Local. Nobody in the cluster asks that address."""
+    nodes = fleet() | {"node-3": fleet()["node-0"]}
+    local = {"node-0": ["10.244.0.11"], "node-1": ["10.244.0.13"]}
+    for name, node in nodes.items():
+        servers = [real_server(pod) for pod in local.get(name, ["10.244.0.11", "10.244.0.13"])]
+        like = [one for one in table(node)["services"] if one["port"] == 53]
+        table(node)["services"] += [{**one, "address": "192.168.10.53", "servers": servers} for one in like]
+        table(node)["addresses"].append("192.168.10.53")
+        for pod in local.get(name, []):
+            runs_coredns(node, pod)
+    assert judged(nodes)["IPVS-003"]["status"] == Status.FAIL
+    nodes["node-2"]["pods"]["value"][0]["nameservers"] = [VIP]
+    assert statuses(judged(nodes)) == {}
 
 
 def test_004_what_has_just_answered_is_not_dead() -> None:

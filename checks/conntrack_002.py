@@ -28,7 +28,13 @@ def check(case: Case) -> list[Finding]:
     services = case.dns_services
     if not services:
         return [case.finding(ID, TITLE, Status.SKIP, "no service of the cluster listens on port 53")]
+    if kube_services.gone(case.snapshot):
+        sentence = "no kube-proxy on this node: Cilium takes the services' packets, and keeps their flows itself"
+        return [case.finding(ID, TITLE, Status.SKIP, sentence)]
     if blind := [vip for vip in services if not case.targets(vip, "udp")]:
+        if kube_services.mode(case.snapshot) not in ("ipvs", "iptables"):
+            sentence = f"no rules of kube-proxy that are read, and no EndpointSlices, for {', '.join(blind)}"
+            return [case.finding(ID, TITLE, Status.SKIP, sentence)]
         return [case.finding(ID, TITLE, Status.UNKNOWN, f"nothing tells which pods answer {', '.join(blind)} now")]
     flows = [one for one in case.snapshot["dns_flows"]["value"] if one["destination"] in services]
     stale = sorted((one for one in flows if _stale(case, one)), key=lambda one: one["unreplied"], reverse=True)

@@ -38,6 +38,8 @@ def ipvs(case: Case) -> Guard | None:
     """A node whose kube-proxy works, or ought to work, in IPVS mode, in a cluster with a DNS service."""
     if guard := rules(case):
         return guard
+    if kube_services.gone(case.snapshot):
+        return Status.SKIP, "no kube-proxy on this node: Cilium takes the services' packets before IPVS, by design"
     mode = kube_services.mode(case.snapshot)
     if mode != "ipvs":
         return Status.SKIP, f"kube-proxy is in {mode} mode" if mode else "no kube-proxy and no IPVS on this node"

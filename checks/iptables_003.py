@@ -23,6 +23,9 @@ def check(case: Case) -> list[Finding]:
     services = case.dns_services
     ways = [way for way in kube_services.ways(case.snapshot) if way.dnat["vip"] in services]
     findings: list[Finding] = []
+    if kube_services.gone(case.snapshot):
+        findings = _left_behind(case, [way for way in ways if way.dnat["owner"] == "kube"])
+        ways = [way for way in ways if way.dnat["owner"] != "kube"]
     for backend, family in dict.fromkeys((way.backend, way.family) for way in ways):
         here = [way for way in ways if (way.backend, way.family) == (backend, family)]
         shown = [way for way in here if kube_services.leads_to(way)]
@@ -53,6 +56,19 @@ def check(case: Case) -> list[Finding]:
     sentence = f"{len(ways)} rules rewrite queries for {', '.join(services)}, all to pods that answer them"
     sentence = sentence if ways else f"no rule of either backend takes queries for {', '.join(services)}"
     return [case.finding(ID, TITLE, Status.PASS, sentence, _evidence(ways))]
+
+
+def _left_behind(case: Case, ways: list[Way]) -> list[Finding]:
+    """What nobody looks after any more. Cilium leaves the node's own packets to it where its socket LB is off."""
+    findings: list[Finding] = []
+    for backend, family in dict.fromkeys((way.backend, way.family) for way in ways):
+        here = [way for way in ways if (way.backend, way.family) == (backend, family)]
+        sentence = (
+            f"{backend} for IPv{family} still rewrites queries for {here[0].dnat['vip']}:53, left behind by a"
+            " kube-proxy that is gone: Cilium takes the packets before"
+        )
+        findings.append(case.finding(ID, TITLE, Status.WARN, sentence, _evidence(here)))
+    return findings
 
 
 def _stale(case: Case, dead: list[Way]) -> Finding:

@@ -11,6 +11,7 @@ from checks import guard
 from checks.case import Case
 from checks.finding import Finding, Status
 from models import kube_services
+from models.kube_services import PROTOCOLS
 from probes.count import asked, received, sent, summary
 
 ID = "IPVS-004"
@@ -20,7 +21,28 @@ OPERATION = "ipvs.resync"
 
 def check(case: Case) -> list[Finding]:
     """One finding for each address and protocol that IPVS has here."""
+    if not guard.rules(case) and kube_services.gone(case.snapshot) and (found := _left_behind(case)):
+        return found
     return guard.each_service(case, ID, TITLE, _verdict)
+
+
+def _left_behind(case: Case) -> list[Finding]:
+    """What nobody looks after any more. Cilium leaves the node's own packets to it where its socket LB is off."""
+    findings: list[Finding] = []
+    for vip in case.dns_services:
+        taking = {
+            kube_services.end(server)
+            for protocol in PROTOCOLS
+            for server in kube_services.servers(case.snapshot, vip, protocol) or []
+            if server["weight"]
+        }
+        if taking:
+            sentence = (
+                f"IPVS still has {vip}:53, with {' and '.join(sorted(taking))}, left behind by a kube-proxy that is"
+                " gone: Cilium takes the packets before"
+            )
+            findings.append(case.finding(ID, TITLE, Status.WARN, sentence))
+    return findings
 
 
 def _verdict(case: Case, vip: str, protocol: str) -> Finding:

@@ -22,13 +22,15 @@ def check(case: Case) -> list[Finding]:
     proxy = case.snapshot["kube_proxy"]["value"]
     assert proxy is not None, "guarded"
     evidence = [" ".join(proxy["argv"])] if proxy["argv"] else []
+    if kube_services.gone(case.snapshot):
+        return [case.finding(ID, TITLE, Status.SKIP, "no kube-proxy on this node: Cilium runs", evidence)]
     if proxy["pid"]:
         what = " ".join(filter(None, (proxy["unit"] or proxy["form"], proxy["version"], proxy["mode"])))
         return [case.finding(ID, TITLE, Status.PASS, f"{what}, pid {proxy['pid']}", evidence)]
     if proxy["form"] != "none":
         sentence = f"kube-proxy does not run ({proxy['unit'] or proxy['form']}): its rules stay as they were"
         return [case.finding(ID, TITLE, Status.FAIL, sentence, evidence, OPERATION)]
-    if kube_services.replaced(case.snapshot) or proxy["cilium"]:
+    if proxy["cilium"]:
         return [case.finding(ID, TITLE, Status.SKIP, "no kube-proxy on this node: Cilium runs")]
     having = [name for name, read in sorted(case.fleet.items()) if read and "kube_proxy" in read and _runs(case, name)]
     if having:
@@ -42,4 +44,4 @@ def check(case: Case) -> list[Finding]:
 def _runs(case: Case, name: str) -> bool:
     read = case.fleet[name]
     proxy = read["kube_proxy"]["value"] if read else None
-    return proxy is not None and proxy["pid"] > 0
+    return read is not None and proxy is not None and proxy["pid"] > 0 and not kube_services.gone(read)

@@ -28,7 +28,7 @@ def check(case: Case) -> list[Finding]:
         return [case.finding(ID, TITLE, *found)]
     proxy = case.snapshot["kube_proxy"]["value"]
     assert proxy is not None, "guarded"
-    if not proxy["pid"]:
+    if not proxy["pid"] or kube_services.gone(case.snapshot):
         return [case.finding(ID, TITLE, Status.SKIP, "kube-proxy does not run here: see KUBEPROXY-001")]
     sync = proxy["sync"]
     if sync is None:

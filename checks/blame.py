@@ -36,7 +36,9 @@ def follows(hops: Sequence[Hop]) -> dict[str, list[str]]:
 
 
 def losing(hop: Hop) -> list[Loss]:
-    """What a hop loses of DNS; echo requests that a firewall drops are no loss."""
+    """What a hop loses of DNS; echo requests that a firewall drops are no loss, nor is what a policy seems to drop."""
+    if "why" in hop:
+        return []
     return [one for one in hop["losses"] if one.get("loses", bool(one["lost"])) and one["protocol"] != "icmp"]
 
 

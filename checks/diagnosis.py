@@ -46,6 +46,7 @@ class Hop(TypedDict):
     + state: "ok", "loses" or "unknown"
     + needs: by the name asked for, the ids of the hops that the question then goes on to; none where the destination
       answers it itself
+    + why: of an unknown hop, what seems to keep its pod from an answer on purpose (`checks.kept_out`)
     """
 
     id: str
@@ -59,6 +60,7 @@ class Hop(TypedDict):
     losses: list[Loss]
     state: Literal["ok", "loses", "unknown"]
     needs: NotRequired[dict[str, list[str]]]
+    why: NotRequired[str]
 
 
 class RuledOut(TypedDict):
@@ -125,6 +127,11 @@ class Diagnosis(TypedDict):
     timeline: list[Event]
     unseen: list[str]
     before: NotRequired[list[Hop]]
+
+
+def doubtful(hop: Hop) -> bool:
+    """Whether a hop could not be asked. One whose pod seems to be kept out is told in `unseen`, and no more."""
+    return hop["state"] == "unknown" and "why" not in hop
 
 
 def asked_at(hop: Hop) -> str:

@@ -13,6 +13,7 @@ from checks.finding import Finding, Status
 from models import kube_services
 from models.kube_services import PROTOCOLS
 from probes.count import asked, received, sent, summary
+from probes.denied import denied
 
 ID = "IPVS-004"
 TITLE = "Every real server of the cluster's DNS is alive"
@@ -61,11 +62,19 @@ def _verdict(case: Case, vip: str, protocol: str) -> Finding:
     else:
         known = {end for ends in peers.values() for end in ends}
         source, sure = f"none of {' and '.join(sorted(peers))} has it", len(peers) > 1
+    # A pod that a policy keeps from the service is kept from its real servers too, and tells nothing about these.
+    kept_out = {
+        result["probe"]["source"]["address"]
+        for result in denied([result for result in case.results if result not in case.strays], {})
+        if result["probe"]["destination"] == vip
+    }
     for end, server in taking.items():
         tried = [
             result
             for result in case.results
-            if result["probe"]["destination"] == server["address"] and result["probe"]["protocol"] == protocol
+            if result["probe"]["destination"] == server["address"]
+            and result["probe"]["protocol"] == protocol
+            and result["probe"]["source"]["address"] not in kept_out
         ]
         if sum(map(sent, tried)) and not sum(map(received, tried)):
             sentence = f"{which} sends queries to {end}, which does not answer"

@@ -6,7 +6,7 @@ resolver and the upstreams of its dnsmasq.
 
 from __future__ import annotations
 
-from checks.diagnosis import Hop
+from checks.diagnosis import Hop, doubtful
 from checks.finding import Finding, Status
 from checks.newcomer import Newcomer
 
@@ -22,12 +22,12 @@ def check(new: Newcomer) -> list[Finding]:
         more = f", and {len(losing) - 1} more" if losing[1:] else ""
         sentence = f"{_way(losing[0])} loses {_worst(losing[0])}{more}"
         return [case.finding(ID, TITLE, Status.FAIL, sentence, evidence)]
-    if unknown := [hop for hop in new.hops if hop["state"] == "unknown"]:
+    if unknown := [hop for hop in new.hops if doubtful(hop)]:
         return [case.finding(ID, TITLE, Status.UNKNOWN, f"{_way(unknown[0])} could not be asked", evidence)]
     if not any(hop["source"] == "host" for hop in new.hops):
         sentence = "nothing was asked from the node: neither its resolv.conf nor systemd-resolved names a server"
         return [case.finding(ID, TITLE, Status.UNKNOWN, sentence, evidence)]
-    pods = {hop["source"] for hop in new.hops if hop["source"] != "host"}
+    pods = {hop["source"] for hop in new.hops if hop["source"] != "host" and "why" not in hop}
     whom = f"and from {len(pods)} of its pods" if pods else "; no pod runs on it yet"
     sentence = f"every question was answered, from the node {whom}".replace(" ;", ";")
     return [case.finding(ID, TITLE, Status.PASS, sentence, evidence)]

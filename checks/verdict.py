@@ -31,7 +31,7 @@ def verdicts(findings: Sequence[Finding], hops: Sequence[Hop], fleet: Mapping[st
     found: list[tuple[list[str], Verdict]] = []
     known = incidents(findings, fleet)
     for incident in sorted((one for one in known if not one.symptom), key=lambda one: not one.certain):
-        here = [key for key, hop in losing.items() if _spoils(incident, hop)]
+        here = [key for key, hop in losing.items() if spoils(incident, hop)]
         direct = [key for key in after if key in here]
         if not incident.certain:
             direct = here = [key for key in direct if key not in claimed]
@@ -43,17 +43,17 @@ def verdicts(findings: Sequence[Finding], hops: Sequence[Hop], fleet: Mapping[st
     symptoms = [one for one in known if one.symptom]
     for together in _together([losing[key] for key in after if key not in claimed], hops):
         hit = list(dict.fromkeys(key for hop in together for key in (hop["id"], *after.get(hop["id"], ()))))
-        theirs = [one for one in symptoms if any(_spoils(one, losing[key]) for key in hit)]
+        theirs = [one for one in symptoms if any(spoils(one, losing[key]) for key in hit)]
         symptoms = [one for one in symptoms if one not in theirs]
         found.append((hit, _unexplained(together, hit, theirs, losing, findings, hops)))
     # Where the hops were asked as well, they have the last word: a stray question is no incident.
     asked = [hop for hop in hops if hop["state"] != "unknown"]
-    unasked = [one for one in symptoms if one.fails and not any(_spoils(one, hop) for hop in asked)]
+    unasked = [one for one in symptoms if one.fails and not any(spoils(one, hop) for hop in asked)]
     found += [([], _explained(one, [], losing, findings, hops, fleet)) for one in unasked]
     return [verdict for hit, verdict in sorted(found, key=lambda pair: -_lost(pair[0], losing))]
 
 
-def _spoils(incident: Incident, hop: Hop) -> bool:
+def spoils(incident: Incident, hop: Hop) -> bool:
     """Whether the cause, or what follows from it, is one that this hop's losses may come from."""
     nodes = {hop["node"], hop["owner"].partition("/")[0]}
     wrong = (finding for node in nodes for finding in incident.wrong.get(node, ()))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from checks import kept_out
 from checks.case import Case
 from checks.catalogue import judge
-from checks.diagnosis import Diagnosis, Hop
+from checks.diagnosis import Diagnosis, Hop, doubtful
 from checks.finding import Finding, Status
 from checks.verdict import verdicts
 from deploys.bundle import Recorded
@@ -16,8 +17,9 @@ from facts.snapshot import Snapshot
 from models import conntrack, datagrams, kube_services, node
 from models.resolvers import Fleet
 from probes.count import lost, sent
+from probes.denied import denied
 from probes.hops import left_open, lost_once
-from probes.probe import Result
+from probes.probe import Result, Source
 from reports import redaction
 
 NOTHING_SERVES = "nothing was proven: no address of these nodes serves DNS (dns_vips in group_data/all.py)"
@@ -25,9 +27,9 @@ NOTHING_SERVES = "nothing was proven: no address of these nodes serves DNS (dns_
 
 def judged(seen: Recorded) -> Diagnosis:
     """What is wrong, and why."""
-    hops: list[Hop] = seen.evidence["hops"]
     fleet = of(seen)
     findings = [_without_secrets(finding) for case in fleet for finding in judge(case)]
+    hops: list[Hop] = kept_out.apart(seen.evidence["hops"], findings, seen.fleet)
     # Every report, and the terminal, have what is quoted from here: command lines, files, logs.
     timeline, logs, captures = redaction.everything(
         [
@@ -55,6 +57,7 @@ def judged(seen: Recorded) -> Diagnosis:
         "unseen": [
             *([] if serves else [NOTHING_SERVES]),
             *redaction.everything(seen.evidence["unseen"]),
+            *kept_out.unseen(hops),
             *_unread(seen.fleet),
             *timeline["notes"],
             *logs["notes"],
@@ -69,12 +72,15 @@ def _without_secrets(finding: Finding) -> Finding:
 
 
 def well(diagnosis: Diagnosis) -> bool:
-    """Whether all is proven to be well: no failure, nothing unknown, no node left out."""
+    """Whether all is proven to be well: no failure, nothing unknown, no node left out.
+
+    A pod that seems to be kept from DNS on purpose is no doubt: it would be one for ever.
+    """
     return not (
         diagnosis["verdicts"]
         or any(diagnosis["nodes"].values())
         or any(finding["status"] in (Status.FAIL, Status.UNKNOWN) for finding in diagnosis["findings"])
-        or any(hop["state"] != "ok" for hop in diagnosis["hops"])
+        or any(hop["state"] == "loses" or doubtful(hop) for hop in diagnosis["hops"])
         or NOTHING_SERVES in diagnosis["unseen"]
     )
 
@@ -91,6 +97,8 @@ def of(seen: Recorded) -> list[Case]:
         before, after = seen.fleet[name], seen.evidence["counters"].get(name)
         every = seen.results.get(name, [])
         results, strays = _together(every)
+        # What a policy drops on a pod's link never gets to IPVS.
+        kept = [_way(result) for result in denied([result for result in results if result not in strays], {})]
         case = Case(
             name,
             seen.fleet,
@@ -98,7 +106,7 @@ def of(seen: Recorded) -> list[Case]:
             results,
             strays=strays,
             endpoints=known,
-            ipvs_deltas=_counted(before, after, services, every),
+            ipvs_deltas=_counted(before, after, services, [result for result in every if _way(result) not in kept]),
             drops=conntrack.drops(before, after),
             clashes=conntrack.clashes(before, after),
             bad_checksums=datagrams.bad_checksums(before, after),
@@ -132,6 +140,10 @@ def _together(results: Sequence[Result]) -> tuple[list[Result], list[Result]]:
 
 
 _SAME = ("destination", "port", "protocol", "name", "rdtype", "rdclass")
+
+
+def _way(result: Result) -> tuple[Source, str]:
+    return result["probe"]["source"], result["probe"]["destination"]
 
 
 def _counted(

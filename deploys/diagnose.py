@@ -45,7 +45,7 @@ if host.name == hosts[0].name:
         seen = look(hosts, missing, policy)
         diagnosis = cases.judged(seen)
         if policy.capture or not cases.well(diagnosis):
-            look_back(hosts, seen, policy)
+            look_back(hosts, seen, diagnosis["hops"], policy)
             diagnosis = cases.judged(seen)
         if policy.capture:
             packets = seen.evidence["captures"]["files"]

@@ -87,9 +87,12 @@ def ask(
     )
 
 
-def look_back(hosts: list[Host], seen: Recorded, policy: Policy) -> None:
-    """Add what the nodes' logs and files tell of the past, and captures where the policy wants them. One exec each."""
-    walked: list[Hop] = seen.evidence["hops"]
+def look_back(hosts: list[Host], seen: Recorded, walked: Sequence[Hop], policy: Policy) -> None:
+    """
+    Add what the nodes' logs and files tell of the past, and captures where the policy wants them. One exec each.
+
+    + walked: the hops as they were judged
+    """
     terminal.progress("reading what changed, and CoreDNS's logs")
     past = evidence.histories([host for host in hosts if seen.fleet.get(host.name) is not None])
     seen.evidence["timeline"] = timeline(past, walked, seen.started)

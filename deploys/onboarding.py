@@ -14,6 +14,7 @@ from pyinfra.api.host import Host
 from pyinfra.api.inventory import Inventory
 from pyinfra.api.state import State
 
+from checks import kept_out
 from checks import onboarding as checks
 from checks.diagnosis import Diagnosis, Hop
 from checks.finding import Finding
@@ -162,7 +163,8 @@ def judged(hosts: Sequence[Host], missing: Sequence[str] = ()) -> Diagnosis:
     new = newcomers(hosts[0].state, policy)
     readable = [host for host in hosts if of_all[host.name] is not None]
     recorded = look.ask(hosts, of_all, missing, policy, started)
-    hops: list[Hop] = recorded.evidence["hops"]
+    # A finding that fails is a refusal by itself.
+    hops: list[Hop] = kept_out.apart(recorded.evidence["hops"], [], of_all)
     by_name = {case.name: case for case in cases.of(recorded)}
     found: list[Finding] = []
     left: list[str] = []
@@ -180,6 +182,7 @@ def judged(hosts: Sequence[Host], missing: Sequence[str] = ()) -> Diagnosis:
         )
         left += [f"{host.name}: {sentence}" for sentence in against.open]
         own += mine
+    left += kept_out.unseen(own)
     nodes = look.troubles({host.name: of_all[host.name] for host in hosts}, missing)
     return {
         "format": 1,

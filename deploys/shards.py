@@ -36,6 +36,7 @@ from deploys.exits import Exit
 if TYPE_CHECKING:
     from distributed import Client, Future
 
+    from checks.diagnosis import Hop
     from deploys.bundle import Recorded
 
 #: Seconds that the workers have for one step, all of them together, whatever happens to some.
@@ -204,8 +205,8 @@ def look(shards: Shards) -> Recorded:
     )
 
 
-def look_back(shards: Shards, seen: Recorded) -> None:
-    """Add what the nodes' logs and files tell of the past."""
+def look_back(shards: Shards, seen: Recorded, walked: Sequence[Hop]) -> None:
+    """Add what the nodes' logs and files tell of the past; `walked` are the hops as they were judged."""
     from checks.timeline import timeline
     from deploys import evidence
     from reports import terminal
@@ -216,7 +217,7 @@ def look_back(shards: Shards, seen: Recorded) -> None:
     for answer in shards.each("history", {"read": read}):
         past |= (answer["said"] or {"histories": {}})["histories"]
         seen.evidence["unseen"] += _silence(answer, "asked for their past")
-    seen.evidence["timeline"] = timeline(past, seen.evidence["hops"], seen.started)
+    seen.evidence["timeline"] = timeline(past, walked, seen.started)
     seen.evidence["logs"] = evidence.coredns(past)
 
 
@@ -311,7 +312,7 @@ def main(arguments: Sequence[str]) -> Exit:
         seen = look(shards)
         diagnosis = cases.judged(seen)
         if not cases.well(diagnosis):
-            look_back(shards, seen)
+            look_back(shards, seen, diagnosis["hops"])
             diagnosis = cases.judged(seen)
     if before:
         diagnosis["before"] = before

@@ -1,5 +1,7 @@
 """Ask every node's DNS addresses from its pods and from itself; every question must be answered. Changes nothing.
 
+A pod that seems to be kept from an address by a NetworkPolicy need not be: it is named, and is no failure.
+
 pyinfra -y inventory deploys/verify.py                      # once
 pyinfra -y inventory deploys/verify.py --data verify_soak=60    # again and again for a minute
 
@@ -17,7 +19,9 @@ from deploys.exits import Exit
 from deploys.look import asked
 from facts import snapshot
 from models import kube_services, node
+from probes.count import asked as asked_for
 from probes.count import lost, unknown
+from probes.denied import denied
 from probes.fleet import answers
 from probes.questions import ended
 from reports import probe_table, terminal
@@ -55,7 +59,16 @@ if host.name == hosts[0].name:
         probe_table.show(results)
         complete = complete and all(len(results[one.name]) >= len(asking[one]) for one in gone)
         every = [result for of_node in results.values() for result in of_node]
-        well = bool(every) and complete and not any(lost(result) or unknown(result) for result in every)
+        kept_out = [
+            result
+            for one, of_node in results.items()
+            if (read := fleet[one])
+            for result in denied(of_node, {vip: node.asking(read, vip) for vip in vips[one]})
+        ]
+        well = bool(every) and complete
+        well = well and not any(lost(one) or unknown(one) for one in every if one not in kept_out)
+        for one in kept_out:
+            terminal.progress(f"{asked_for(one)}: all lost, unlike other pods: a NetworkPolicy, as it seems")
         if not any(asking.values()):
             terminal.progress(cases.NOTHING_SERVES)
         if not well or time.monotonic() >= until:

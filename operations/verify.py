@@ -144,6 +144,7 @@ def judge(results: Sequence[Result], asks: Mapping[str, Collection[str]]) -> tup
     A name that the node itself loses as well is its upstream's fault: version.bind tells whether dnsmasq answers.
     """
     dnsmasqs = {result["probe"]["destination"] for result in results if own_name(result["probe"])}
+    kept_out = denied(results, asks)
     upstream = {
         (result["probe"]["destination"], result["probe"]["protocol"])
         for result in results
@@ -152,7 +153,6 @@ def judge(results: Sequence[Result], asks: Mapping[str, Collection[str]]) -> tup
         and not own_name(result["probe"])
         and lost(result)
     }
-    kept_out = [result for result in denied(results, asks) if result["probe"]["destination"] in dnsmasqs]
     problems: list[str] = []
     remarks: list[str] = []
     for result in results:

@@ -1,7 +1,8 @@
 """Pods that a NetworkPolicy keeps from an address, as far as questions tell.
 
 A default-deny policy that allows the cluster's DNS alone is usual, and a pod under it that stands in for one which asks
-dnsmasq loses everything there, as it should. What drops packets on dnsmasq's side drops those of other pods too.
+dnsmasq loses everything there, as it should. So is one without DNS, for a pod that needs no names. What drops packets
+on the side of dnsmasq, or of the cluster's DNS, drops those of other pods too.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from probes.questions import own_name
 
 
 def denied(results: Sequence[Result], asks: Mapping[str, Collection[str]]) -> list[Result]:
-    """The results of pods that lost all that they asked of a dnsmasq, where another pod is answered its own name.
+    """The results of pods that lost all that they asked of an address, where another pod of the node is answered.
+
+    That is dnsmasq's own name where an address is asked for it, and everything where it is not.
 
     + asks: by address the pods' addresses that ask it by themselves: what these lose is a fault, whosever it is
     """
@@ -34,8 +37,8 @@ def denied(results: Sequence[Result], asks: Mapping[str, Collection[str]]) -> li
 
 def _answered(results: Sequence[Result]) -> bool:
     # Other names need an upstream as well, which may be what does not answer.
-    own = [result for result in results if own_name(result["probe"])]
-    return bool(own) and not any(lost(result) + unknown(result) for result in own)
+    own = [result for result in results if own_name(result["probe"])] or results
+    return not any(lost(result) + unknown(result) for result in own)
 
 
 def _lost_whole(result: Result) -> bool:

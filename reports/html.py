@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from checks.diagnosis import Diagnosis
+from checks.diagnosis import Diagnosis, doubtful
 from checks.finding import Status
 from reports import path, plain
 from reports.layout import Picture, picture
@@ -74,5 +74,5 @@ def _drawn(diagnosis: Diagnosis) -> list[str]:
     """The nodes to draw: where an incident starts, where something is lost, where something is unknown; else one."""
     first = [hop["node"] for verdict in diagnosis["verdicts"] if (hop := first_losing(diagnosis, verdict))]
     lose = [hop["node"] for hop in diagnosis["hops"] if hop["state"] == "loses"]
-    doubt = [hop["node"] for hop in diagnosis["hops"] if hop["state"] == "unknown"]
+    doubt = [hop["node"] for hop in diagnosis["hops"] if doubtful(hop)]
     return list(dict.fromkeys([*first, *lose, *doubt])) or [hop["node"] for hop in diagnosis["hops"][:1]]

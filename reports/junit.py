@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from checks.diagnosis import Diagnosis, Hop, Verdict
+from checks.diagnosis import Diagnosis, Hop, Verdict, doubtful
 from checks.finding import Finding, Status
 from reports import plain
 from reports.matrix import UNPROVEN, first_losing, hop_name, spoken
@@ -14,7 +14,8 @@ def render(diagnosis: Diagnosis) -> str:
     """JUnit XML: fail is a failure, unknown an error, skip skipped; a warning passes, and says so in system-out.
 
     A verdict is a failure of the suite "verdicts", a node that could not be read an error of its own suite, a hop that
-    could not be asked one of its node's. What could not be seen is skipped, an error where nothing was proven.
+    could not be asked one of its node's, and skipped where its pod seems to be kept out. What could not be seen is
+    skipped, an error where nothing was proven.
     """
     report = JUnitXml("dnsmend")
     verdicts = _suite("verdicts", diagnosis)
@@ -73,9 +74,11 @@ def _finding(finding: Finding) -> TestCase:
 
 
 def _unknown(hop: Hop) -> TestCase:
-    error = Error("it could not be asked", "unknown")
-    error.text = "\n".join(map(spoken, hop["losses"]))
-    return _case(f"hop: {hop_name(hop)}", plain.line(hop["node"]), error)
+    result: Error | Skipped = Error("it could not be asked", "unknown")
+    if not doubtful(hop):
+        result = Skipped(plain.line(hop["why"]))
+    result.text = "\n".join(map(spoken, hop["losses"]))
+    return _case(f"hop: {hop_name(hop)}", plain.line(hop["node"]), result)
 
 
 def _unseen(sentence: str) -> TestCase:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from checks.diagnosis import STAGES, Diagnosis, Hop, Loss, Stage, Verdict, asked_at
+from checks.diagnosis import STAGES, Diagnosis, Hop, Loss, Stage, Verdict, asked_at, doubtful
 from checks.finding import Finding, Status
 from reports import plain
 
@@ -65,6 +65,8 @@ def matrix(diagnosis: Diagnosis) -> Matrix:
 
 
 def _cell(hops: list[Hop]) -> Cell:
+    # Beside a pod that seems to be kept out there is one that tells how the node fares.
+    hops = [hop for hop in hops if "why" not in hop] or hops
     state: State = max((hop["state"] for hop in hops), key=_WORST.index, default="-")
     return Cell(state, worst(loss for hop in hops if hop["state"] == state for loss in hop["losses"]))
 
@@ -197,10 +199,10 @@ def counts(diagnosis: Diagnosis) -> dict[str, int]:
 def state(diagnosis: Diagnosis) -> Literal["ok", "loses", "unknown"]:
     """What it all comes to. Never "ok" with something unknown, unread, or not asked at all."""
     said = {finding["status"] for finding in remaining(diagnosis)}
-    fared = {hop["state"] for hop in diagnosis["hops"]}
-    if diagnosis["verdicts"] or "loses" in fared or Status.FAIL in said:
+    hops = diagnosis["hops"]
+    if diagnosis["verdicts"] or any(hop["state"] == "loses" for hop in hops) or Status.FAIL in said:
         return "loses"
-    if "unknown" in fared or Status.UNKNOWN in said or any(diagnosis["nodes"].values()) or not _proven(diagnosis):
+    if any(map(doubtful, hops)) or Status.UNKNOWN in said or any(diagnosis["nodes"].values()) or not _proven(diagnosis):
         return "unknown"
     return "ok"
 
@@ -229,7 +231,7 @@ def headline(diagnosis: Diagnosis) -> str:
         said += [f"{_count(unread, 'node')} unread"] if unread else []
         return f"Nothing is known to be lost, but not all is known: {', '.join(said)}."
     well = "All is well, as far as it was seen" if diagnosis["unseen"] else "All is well"
-    return f"{well}: {_count(len(hops), 'hop')} on {_count(len(nodes), 'node')} answer."
+    return f"{well}: {_count(sum(hop['state'] == 'ok' for hop in hops), 'hop')} on {_count(len(nodes), 'node')} answer."
 
 
 def same_words(diagnosis: Diagnosis) -> str:

@@ -343,6 +343,11 @@ def test_answers(hops: list[Hop], status: Status, words: str) -> None:
     assert found[0] == status and words in found[1]
 
 
+def test_a_pod_that_seems_to_be_kept_from_dns_refuses_no_node() -> None:
+    kept_out: Any = {**hop("unknown", "pod 10.244.5.7", 5), "why": "a NetworkPolicy, as it seems"}
+    assert said(judged(fresh(), hops=[hop(), kept_out]), "ONBOARD-007")[0] == Status.PASS
+
+
 def test_what_was_not_read_is_unknown() -> None:
     unread = {"state": "timed out", "value": None, "detail": ""}
     found = judged(fresh(), provision=unread)

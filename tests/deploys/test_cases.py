@@ -168,3 +168,15 @@ def test_well_is_only_what_is_proven() -> None:
     for change in changes:
         assert not cases.well(cast(Diagnosis, {**healthy, **change})), change
     assert cases.well(cast(Diagnosis, {**healthy, "findings": [{**unknown, "status": Status.WARN}]}))
+    # It would be a doubt for ever.
+    kept_out = {"hops": [{"state": "unknown", "why": "a NetworkPolicy, as it seems"}]}
+    assert cases.well(cast(Diagnosis, {**healthy, **kept_out}))
+
+
+def test_what_a_policy_drops_is_not_sought_in_ipvs() -> None:
+    name, address = "pod 172.26.2.145", "172.26.2.145"
+    answered = result(["answered"] * 4, source=pod(name, 7, address=address))
+    lost = result(["timeout"] * 4, source=pod("pod 172.26.2.130", 8, address="172.26.2.130"))
+    assert cases.of(seen([answered, lost], 4))[0].ipvs_deltas == {VIP: (4, 4)}
+    assert cases.of(seen([lost], 4))[0].ipvs_deltas == {VIP: (4, 4)}
+    assert cases.of(seen([result(["answered"] * 4), lost], 4))[0].ipvs_deltas == {VIP: (8, 4)}

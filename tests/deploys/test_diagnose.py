@@ -76,6 +76,75 @@ def test_the_incident_is_one_verdict_live_and_replayed(healed: Lab, pyinfra: Run
     assert "172.25.4.1" in compared and "| 100% lost" in compared and "| 0% lost" in compared
 
 
+DATABASE = "172.26.2.130"
+
+#: A pod beside the lab's own, on the same way; $1 is its address, $2 cilium_host's.
+_POD = """
+set -eu
+ip netns add cni-database
+ip link add lxcdatabase type veth peer name eth0 netns cni-database
+ip link set lxcdatabase up
+mac() { ip $1 -br link show dev "$2" | awk '{print $3}'; }
+ip neigh replace "$1" lladdr "$(mac "-n cni-database" eth0)" nud permanent dev cilium_host
+tc qdisc add dev lxcdatabase clsact
+tc filter add dev cilium_host egress protocol ip prio 7 u32 match ip dst "$1/32" action mirred egress redirect \\
+    dev lxcdatabase
+tc filter add dev lxcdatabase ingress protocol ip u32 match u32 0 0 action mirred ingress redirect dev cilium_host
+ip -n cni-database -batch - <<BATCH
+link set lo up
+link set eth0 up
+address add $1/32 dev eth0
+neigh replace $2 lladdr $(mac "" lxcdatabase) nud permanent dev eth0
+route add $2 dev eth0 scope link
+route add default via $2 dev eth0
+BATCH
+systemd-run --quiet --unit=pod-database --slice=kubepods-besteffort.slice \\
+    -p NetworkNamespacePath=/run/netns/cni-database \\
+    -p BindReadOnlyPaths=/etc/pods/client/resolve:/run/systemd/resolve sleep infinity
+"""
+_NO_POD = """
+systemctl stop pod-database
+tc filter delete dev cilium_host egress prio 7
+ip neigh delete "$1" dev cilium_host
+ip netns delete cni-database
+"""
+#: Default-deny, without DNS.
+_POLICY = """
+table netdev netpol {
+    chain egress { type filter hook egress device "eth0" priority 0; policy drop; }
+}
+"""
+
+
+def test_a_pod_that_may_not_ask_is_no_incident(healed: Lab, pyinfra: Run) -> None:
+    """Beside one that is answered; where that one is not answered either, it is one."""
+    lab_node = healed.node("node-0")
+    client, coredns = (lab_node.pod(name) for name in ("client", "coredns"))
+    hop = f"node-0/pod {DATABASE}/{coredns.address}:53"
+    lab_node.run(["sh", "-c", _POD, "sh", DATABASE, lab_node.plan.cilium_host])
+    database = ("ip", "netns", "exec", "cni-database")
+    try:
+        well = pyinfra(*DIAGNOSE, "--data", "json=-")
+        assert well.returncode == Exit.WELL, well.stderr
+        assert {one["id"]: one["state"] for one in said(well)["hops"]}[hop] == "ok"
+        lab_node.run([*database, "nft", "-f", "-"], stdin=_POLICY)
+        kept_out = pyinfra(*DIAGNOSE, "--data", "json=-")
+        assert kept_out.returncode == Exit.WELL, kept_out.stderr
+        diagnosis = said(kept_out)
+        assert diagnosis["verdicts"] == []
+        assert {one["id"] for one in diagnosis["hops"] if one["state"] != "ok"} == {hop}
+        assert any(line.startswith(f"node-0/pod {DATABASE}: not answered at") for line in diagnosis["unseen"])
+        client.run(["nft", "-f", "-"], stdin=_POLICY)
+        lost = pyinfra(*DIAGNOSE, "--data", "json=-")
+        assert lost.returncode == Exit.NOT_WELL, lost.stderr
+        found = {one["id"] for one in said(lost)["hops"] if one["state"] == "loses"}
+        assert found == {hop, f"node-0/pod {client.address}/{coredns.address}:53"}
+        assert said(lost)["verdicts"]
+    finally:
+        client.run(["nft", "delete", "table", "netdev", "netpol"], check=False)
+        lab_node.run(["sh", "-c", _NO_POD, "sh", DATABASE], check=False)
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [("{", "is no diagnosis: it is not JSON"), ('{"format": 1, "hops": [{"id": 1}]}', "is no diagnosis: hops[0]")],
@@ -118,5 +187,5 @@ def test_each_node_is_entered_a_few_times_only(
     # One snapshot, the rounds of questions, and the counters.
     assert len(execs) <= (1 + ROUNDS + 1) * len(reached_all)
     before = len(execs)
-    look_back(reached_all, seen, policy)
+    look_back(reached_all, seen, seen.evidence["hops"], policy)
     assert len(execs) - before == len(reached_all)

@@ -87,6 +87,21 @@ def test_a_pod_that_a_network_policy_keeps_out_is_no_reason_to_take_a_repair_bac
     assert len(judge([*fine, result(COREDNS, "udp", True, "timeout"), *all_lost(STAND_IN)], ASKS)[0]) == 5
 
 
+def test_a_pod_that_may_not_ask_the_cluster_is_no_reason_either() -> None:
+    def service(source: Source, outcome: Outcome) -> list[Result]:
+        found = [result(source, protocol, False, outcome, outcome) for protocol in ("udp", "tcp")]
+        for one in found:
+            one["probe"]["destination"] = "10.32.0.10"
+        return found
+
+    lost, other = service(STAND_IN, "timeout"), pod("pod 172.26.2.146", 9, address="172.26.2.146")
+    problems, remarks = judge([*service(other, "answered"), *lost], ASKS)
+    assert problems == [] and len(remarks) == 2 and "NetworkPolicy" in remarks[0]
+    # Beside one that is not answered everything it is a loss, and so it is beside the node alone.
+    assert len(judge([*service(other, "answered")[1:], *service(other, "timeout")[:1], *lost], ASKS)[0]) == 3
+    assert len(judge([*service(HOST, "answered"), *lost], ASKS)[0]) == 2
+
+
 def test_a_cluster_service_has_no_upstream_to_blame() -> None:
     results = [result(POD, "udp", False, "timeout"), result(HOST, "udp", False, "timeout")]
     problems, remarks = judge(results, {})

@@ -136,6 +136,15 @@ def test_junit_says_unknown_as_error_and_an_unread_node_too() -> None:
     assert (report.failures, report.errors) == (0, 2 + suites["node-1"].errors)
 
 
+def test_junit_skips_what_a_policy_seems_to_drop(published: Draft202012Validator) -> None:
+    made = diagnoses.healthy()
+    made["hops"][0] |= {"state": "unknown", "why": "a NetworkPolicy, as it seems"}
+    suites = {suite.name: suite for suite in JUnitXml.fromstring(junit.render(made).encode())}
+    (skipped,) = (case for case in suites[made["hops"][0]["node"]] if case.name.startswith("hop: "))
+    assert skipped.is_skipped and skipped.result[0].message == "a NetworkPolicy, as it seems"
+    assert list(published.iter_errors(json.loads(json_report.render(made)))) == []
+
+
 @pytest.mark.parametrize("name", diagnoses.ALL)
 def test_junit_is_green_where_all_is_well_and_nowhere_else(name: str) -> None:
     made = diagnoses.ALL[name]()

@@ -84,6 +84,15 @@ def test_nothing_proven_is_not_well() -> None:
     assert "All is well, as far as it was seen: 23 hops on 3 nodes answer." in shown(made)
 
 
+def test_a_pod_that_is_kept_out_is_no_doubt() -> None:
+    made = diagnoses.healthy()
+    hop = next(hop for hop in made["hops"] if hop["stage"] == "pod to service")
+    made["hops"].append({**hop, "id": "another", "state": "unknown", "why": "a NetworkPolicy, as it seems"})
+    made["unseen"] = ["pod: not answered"]
+    text = shown(made)
+    assert "All is well, as far as it was seen: 23 hops on 3 nodes answer." in text and "unknown" not in text
+
+
 def test_a_loss_without_a_cause_is_said() -> None:
     made = diagnoses.healthy()
     diagnoses.lose(made, "host to dnsmasq", "node-1", 4)

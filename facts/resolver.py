@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable
-from typing import Literal, TypedDict
+from collections.abc import Iterable, Iterator
+from typing import Literal, NotRequired, TypedDict
 
 from typing_extensions import override
 
@@ -84,11 +84,16 @@ Stub = Literal["yes", "no", "udp", "tcp", "unknown"]
 
 
 class Link(TypedDict):
-    """What systemd-resolved knows for one interface."""
+    """What systemd-resolved knows for one interface.
+
+    + default_route: DNSDefaultRoute=, where that is set; tls: DNSOverTLS=, where that is set: over TLS and no other way
+    """
 
     interface: str
     servers: list[str]
     domains: list[str]
+    default_route: NotRequired[bool]
+    tls: NotRequired[bool]
 
 
 class ResolvedState(TypedDict):
@@ -96,7 +101,8 @@ class ResolvedState(TypedDict):
 
     `stub` is DNSStubListener= in the files, `extra` DNSStubListenerExtra=; what is open is in `ListeningSockets`.
     `servers` and `domains` are the global ones. `uplinks` are the name servers that it asks, over all links, as it has
-    written them to /run/systemd/resolve/resolv.conf. All but `stub` and `extra` are empty when it does not run.
+    written them to /run/systemd/resolve/resolv.conf. `tls` is DNSOverTLS= in the files: over TLS and no other way. All
+    but `stub`, `extra` and `tls` are empty when it does not run.
     """
 
     running: bool
@@ -106,8 +112,10 @@ class ResolvedState(TypedDict):
     domains: list[str]
     links: list[Link]
     uplinks: list[str]
+    tls: NotRequired[bool]
 
 
+_LINKS = "/run/systemd/netif/links/* /run/systemd/resolve/netif/*"
 _FOLDERS = ("/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd")
 
 
@@ -123,7 +131,7 @@ class Resolved(NodeFact[ResolvedState | None]):
             "value": {
                 "running": True, "stub": "yes", "extra": [], "servers": ["172.25.4.1"], "domains": ["~."],
                 "links": [{"interface": "bond0", "servers": ["172.25.4.1"], "domains": []}],
-                "uplinks": ["172.25.4.1"],
+                "uplinks": ["172.25.4.1"], "tls": False,
             },
             "detail": "",
         }
@@ -150,6 +158,8 @@ done
 [ "$(systemctl is-active systemd-resolved.service)" = active ] || exit 0
 echo running
 sed -n 's/^nameserver/uplinks &/p' /run/systemd/resolve/resolv.conf
+# What networkd, and who else told systemd-resolved of a link, has set there. `resolvectl status` is dearer.
+grep -s -E '^(DNS_DEFAULT_ROUTE|DEFAULT_ROUTE|DNS_OVER_TLS|DNSOVERTLS)=' /dev/null {_LINKS} | sed 's/^/set /'
 command -v resolvectl >/dev/null || {{ echo "no resolvectl: the servers of each link are not known" >&2; exit 0; }}
 export COLUMNS=10000
 servers=$(resolvectl --no-pager dns) && domains=$(resolvectl --no-pager domain) || exit $?
@@ -168,7 +178,7 @@ printf 'domain %s\n' $domains
     def read(self, output: list[str]) -> ResolvedState | None:
         files: dict[str, list[str]] = {}
         running = False
-        live: dict[str, list[str]] = {"uplinks": [], "dns": [], "domain": []}
+        live: dict[str, list[str]] = {"uplinks": [], "dns": [], "domain": [], "set": []}
         lines: list[str] = []
         for line in output:
             word, _, rest = line.partition(" ")
@@ -185,6 +195,8 @@ printf 'domain %s\n' $domains
         stub, extra = stub_listeners(files)
         servers, domains = _per_link(live["dns"]), _per_link(live["domain"])
         names = dict.fromkeys([*servers, *domains])
+        numbers = {match["interface"]: match["number"] for line in live["dns"] if (match := _LINK.match(line))}
+        settings = _link_settings(live["set"])
         return {
             "running": running,
             "stub": stub,
@@ -192,24 +204,66 @@ printf 'domain %s\n' $domains
             "servers": servers.get("", []),
             "domains": domains.get("", []),
             "links": [
-                {"interface": name, "servers": servers.get(name, []), "domains": domains.get(name, [])}
+                _link(name, servers.get(name, []), domains.get(name, []), settings.get(numbers.get(name, ""), {}))
                 for name in names
                 if name and (servers.get(name) or domains.get(name))
             ],
             "uplinks": read_resolv_conf("", "", live["uplinks"])["nameservers"],
+            "tls": _is_true(dict(_settings(files)).get("DNSOverTLS", "")),
         }
 
 
+def _link(name: str, servers: list[str], domains: list[str], settings: dict[str, bool]) -> Link:
+    found: Link = {"interface": name, "servers": servers, "domains": domains}
+    if "default_route" in settings:
+        found["default_route"] = settings["default_route"]
+    if "tls" in settings:
+        found["tls"] = settings["tls"]
+    return found
+
+
+def _link_settings(lines: list[str]) -> dict[str, dict[str, bool]]:
+    """`/run/systemd/netif/links/2:DNS_DEFAULT_ROUTE=no`: by the link's number; "opportunistic" is not TLS alone."""
+    found: dict[str, dict[str, bool]] = {}
+    for line in lines:
+        path, _, setting = line.partition(":")
+        key, _, value = setting.partition("=")
+        of_link = found.setdefault(posixpath.basename(path), {})
+        if key.endswith("DEFAULT_ROUTE"):
+            of_link["default_route"] = _is_true(value)
+        else:
+            of_link["tls"] = _is_true(value)
+    return found
+
+
+_TRUE = ("1", "yes", "y", "true", "t", "on")
 _STUBS: dict[str, Stub] = {
-    **dict.fromkeys(("1", "yes", "y", "true", "t", "on"), "yes"),
+    **dict.fromkeys(_TRUE, "yes"),
     **dict.fromkeys(("0", "no", "n", "false", "f", "off"), "no"),
     "udp": "udp",
     "tcp": "tcp",
 }
 
 
+def _is_true(text: str) -> bool:
+    """A boolean of systemd (parse_boolean in basic/parse-util.c)."""
+    return text.strip().lower() in _TRUE
+
+
 def stub_listeners(files: dict[str, list[str]]) -> tuple[Stub, list[str]]:
-    """DNSStubListener= and DNSStubListenerExtra= that are in effect, out of resolved.conf and its drop-ins.
+    """DNSStubListener= and DNSStubListenerExtra= that are in effect, out of resolved.conf and its drop-ins."""
+    stub: Stub = "yes"
+    extra: list[str] = []
+    for key, value in _settings(files):
+        if key == "DNSStubListener":
+            stub = _STUBS.get(value.lower(), stub)
+        elif key == "DNSStubListenerExtra":
+            extra = [*extra, value] if value else []
+    return stub, extra
+
+
+def _settings(files: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
+    """What resolved.conf and its drop-ins set, in the order in which they are read.
 
     + files: path to lines; the first main file in the order /etc, /run, /usr/local/lib, /usr/lib is read, then the
       drop-ins by file name, of which one in an earlier folder hides those of the same name in a later one
@@ -222,15 +276,8 @@ def stub_listeners(files: dict[str, list[str]]) -> tuple[Stub, list[str]]:
         for path in files:
             if posixpath.dirname(path) == f"{folder}/resolved.conf.d":
                 drop_ins.setdefault(posixpath.basename(path), path)
-    stub: Stub = "yes"
-    extra: list[str] = []
     for path in [*main, *(drop_ins[name] for name in sorted(drop_ins))]:
-        for key, value in _resolve_section(files[path]):
-            if key == "DNSStubListener":
-                stub = _STUBS.get(value.lower(), stub)
-            elif key == "DNSStubListenerExtra":
-                extra = [*extra, value] if value else []
-    return stub, extra
+        yield from _resolve_section(files[path])
 
 
 def _resolve_section(lines: list[str]) -> Iterable[tuple[str, str]]:
@@ -246,7 +293,7 @@ def _resolve_section(lines: list[str]) -> Iterable[tuple[str, str]]:
             yield key.strip(), value.strip()
 
 
-_LINK = re.compile(r"^(?:Global|Link \d+ \((?P<interface>[^)]+)\)):(?P<words>.*)$")
+_LINK = re.compile(r"^(?:Global|Link (?P<number>\d+) \((?P<interface>[^)]+)\)):(?P<words>.*)$")
 
 
 def _per_link(lines: list[str]) -> dict[str, list[str]]:

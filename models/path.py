@@ -267,7 +267,8 @@ class _Way:
         """What is asked for, by domain; "" for names that no upstream is named for."""
         named = {"": Question(self.names.default, rcodes=_FOUND_OUT)}
         named |= {domain: Question(name, rcodes=_FOUND_OUT) for domain, name in self.names.domains.items()}
-        for resolver in self.fleet.resolvers:
+        # systemd-resolved's links come last: a VPN's may have dozens, of reverse zones.
+        for resolver in sorted(self.fleet.resolvers, key=lambda one: isinstance(one, Stub)):
             for one in self.fleet.upstreams(resolver):
                 if one.address and _NAME.fullmatch(one.domain):
                     # The domain's own record: that needs no name which somebody would have to know.

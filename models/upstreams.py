@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from facts.addresses import ip_address, shortest
+from facts.addresses import ip_address, of_endpoint, shortest
 from facts.dnsmasq import Instance
-from facts.resolver import PATH
+from facts.resolver import PATH, Link
 from facts.snapshot import Snapshot
 
 #: Where systemd-resolved writes the name servers that it asks itself.
 UPLINKS = "/run/systemd/resolve/resolv.conf"
 #: Its own copy for programs, with its stub alone.
 STUB = "/run/systemd/resolve/stub-resolv.conf"
+
+#: How a link is named for all names.
+_ROOT = {"~.", "."}
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,55 @@ def of_dnsmasq(instance: Instance, snapshot: Snapshot) -> list[Upstream]:
 
 
 def of_resolved(snapshot: Snapshot) -> list[Upstream]:
-    """What systemd-resolved asks, over all links; none where it does not run."""
+    """What systemd-resolved asks, by domain; none where it does not run, and none that it asks over TLS.
+
+    A link's servers are asked for its domains alone where it has some that only route ("~corp.example") or
+    DNSDefaultRoute=no, or where others are there for all names ("~."). Source: systemd.network(5), resolved.conf(5),
+    dns_scope_good_domain and dns_scope_is_default_route in src/resolve/resolved-dns-scope.c.
+    """
     resolved = snapshot["resolved"]["value"]
-    uplinks = resolved["uplinks"] if resolved else []
-    return [Upstream("", address, 53, f"systemd-resolved's server {address}") for address in uplinks if usable(address)]
+    if not resolved:
+        return []
+    everywhere: Link = {"interface": "", "servers": resolved["servers"], "domains": resolved["domains"]}
+    scopes = [scope for scope in (everywhere, *resolved["links"]) if scope["servers"]]
+    whole = any(_ROOT & set(scope["domains"]) for scope in scopes)
+    found: dict[tuple[str, str, int], Upstream] = {}
+    for scope in scopes:
+        if scope.get("tls", resolved.get("tls", False)):
+            continue
+        because = f" ({scope['interface']})" if scope["interface"] else ""
+        for address, port in map(_of_resolved, scope["servers"]):
+            for domain in _routed(scope, whole) if address else ():
+                said = f"systemd-resolved's server {address}{because}"
+                found.setdefault((domain, address, port), Upstream(domain, address, port, said))
+    named = {address for scope in scopes for address, _ in map(_of_resolved, scope["servers"])}
+    # Those of every link where resolvectl is not there, and the fallback ones.
+    for address in resolved["uplinks"] if not resolved.get("tls") else ():
+        if _of_resolved(address)[0] and address not in named:
+            found["", address, 53] = Upstream("", address, 53, f"systemd-resolved's server {address}")
+    return list(found.values())
+
+
+def _routed(scope: Link, whole: bool) -> list[str]:
+    """The domains that a link's servers are asked for, "" for whatever no domain is named for.
+
+    + whole: some link is there for all names
+    """
+    own = [domain for domain in scope["domains"] if domain not in _ROOT]
+    routing = [domain for domain in own if domain.startswith("~")]
+    default = not scope["interface"] or scope.get("default_route", not routing)
+    general = bool(_ROOT & set(scope["domains"])) or (default and not whole)
+    # A search domain of a link that is asked for everything is no promise that its servers know that domain.
+    domains = [domain.removeprefix("~").strip(".").lower() for domain in (routing if general else own)]
+    return [*([""] if general else []), *filter(None, dict.fromkeys(domains))]
+
+
+def _of_resolved(server: str) -> tuple[str, int]:
+    """`10.0.0.1`, `10.0.0.1:5353#dns.example`, `[fd00::1]:5353` -> address and port; "" for what cannot be asked."""
+    text = server.partition("#")[0]
+    address, port = (text, 53) if usable(text) else of_endpoint(text)
+    # resolvectl names a link's server without the link.
+    return ("", 0) if not address or (":" in address and ip_address(address).is_link_local) else (address, port)
 
 
 def of_resolv_conf(nameservers: Iterable[str], whose: str) -> list[Upstream]:
@@ -98,7 +146,9 @@ def _of_file(file: str, snapshot: Snapshot) -> list[Upstream]:
         return of_resolv_conf(resolv_conf["nameservers"], file)
     if file == STUB:
         return of_resolv_conf(["127.0.0.53"], file)
-    return of_resolv_conf((one.address for one in of_resolved(snapshot)), file) if file == UPLINKS else []
+    resolved = snapshot["resolved"]["value"]
+    # Who reads that file knows of no domains, and of no TLS.
+    return of_resolv_conf(resolved["uplinks"], file) if file == UPLINKS and resolved else []
 
 
 def _parts(value: str) -> tuple[list[str], str]:

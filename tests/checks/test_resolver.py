@@ -11,7 +11,7 @@ from checks.finding import Finding, Status
 from facts import snapshot
 from facts.snapshot import Snapshot
 from lab.api import Lab
-from models import node
+from models import node, upstreams
 from tests.models import fleets
 from tests.models.fleets import Fleet, option
 
@@ -110,3 +110,38 @@ def test_on_the_lab(healed: Lab, reached_all: list[Host], fault: str, sentence: 
 @pytest.mark.lab
 def test_a_healthy_lab(healed: Lab, reached_all: list[Host]) -> None:
     assert {one["status"] for findings in now(reached_all).values() for one in findings} == {Status.PASS}
+
+
+_VPN = """
+ip link add wg0 type veth peer name wg1
+ip link set wg0 up
+resolvectl dns wg0 10.8.0.1
+resolvectl domain wg0 '~corp.example'
+resolvectl dnsovertls wg0 "$1"
+resolvectl default-route wg0 no
+"""
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("tls", ["yes", "opportunistic"])
+def test_what_a_link_of_the_lab_is_asked_for(healed: Lab, reached_all: list[Host], tls: str) -> None:
+    lab_node = healed.node("node-0")
+    try:
+        lab_node.run(["sh", "-ec", _VPN, "sh", tls])
+        for host in reached_all:
+            snapshot.forget(host)
+        read = snapshot.fleet(reached_all)["node-0"]
+    finally:
+        lab_node.run(["ip", "link", "delete", "wg0"], check=False)
+    assert read and read["resolved"]["value"]
+    assert read["resolved"]["value"]["links"] == [
+        {
+            "interface": "wg0",
+            "servers": ["10.8.0.1"],
+            "domains": ["~corp.example"],
+            "default_route": False,
+            "tls": tls == "yes",
+        }
+    ]
+    asked = [(one.domain, one.address) for one in upstreams.of_resolved(read)]
+    assert asked == [("", "172.25.4.1"), *([] if tls == "yes" else [("corp.example", "10.8.0.1")])]

@@ -91,6 +91,7 @@ def test_resolved_running(sample: Sample) -> None:
             }
         ],
         "uplinks": ["172.25.4.1", "fd25::1", "172.25.4.3"],
+        "tls": False,
     }
 
 
@@ -103,7 +104,41 @@ def test_resolved_stopped(sample: Sample) -> None:
         "domains": [],
         "links": [],
         "uplinks": [],
+        "tls": False,
     }
+
+
+def test_what_is_set_for_a_link() -> None:
+    """As systemd 252 keeps it, for networkd's links and for others."""
+    lines = [
+        "running",
+        "set /run/systemd/netif/links/2:DNS_DEFAULT_ROUTE=no",
+        "set /run/systemd/netif/links/2:DNS_OVER_TLS=opportunistic",
+        "set /run/systemd/resolve/netif/9:DNSOVERTLS=yes",
+        "set /run/systemd/resolve/netif/9:DEFAULT_ROUTE=yes",
+        "dns Global:",
+        "dns Link 2 (bond0): 10.0.0.1",
+        "dns Link 9 (wg0): 10.8.0.1",
+        "domain Link 9 (wg0): ~corp.example",
+    ]
+    state = Resolved().read(lines)
+    assert state is not None
+    assert state["links"] == [
+        {"interface": "bond0", "servers": ["10.0.0.1"], "domains": [], "default_route": False, "tls": False},
+        {
+            "interface": "wg0",
+            "servers": ["10.8.0.1"],
+            "domains": ["~corp.example"],
+            "default_route": True,
+            "tls": True,
+        },
+    ]
+
+
+@pytest.mark.parametrize(("value", "tls"), [("yes", True), ("opportunistic", False), ("no", False)])
+def test_tls_for_all_links(value: str, tls: bool) -> None:
+    state = Resolved().read(["file /etc/systemd/resolved.conf", " [Resolve]", f" DNSOverTLS={value}"])
+    assert state is not None and state.get("tls") == tls
 
 
 def test_a_list_of_servers_that_goes_on_in_the_next_line() -> None:

@@ -196,3 +196,33 @@ def test_an_endpoint_that_is_none_is_not_asked() -> None:
 def test_a_name_goes_where_its_own_domain_goes() -> None:
     steps = walked(fleets.recorded(), Names("www.zju.edu.cn", "-"))
     assert steps["node-0/host/172.25.4.1:53"].needs["www.zju.edu.cn"] == ("node-0/dnsmasq/10.10.0.21:53",)
+
+
+def test_a_link_for_one_domain_is_asked_for_that_alone() -> None:
+    fleet = fleets.recorded()
+    resolved = fleet["node-0"]["resolved"]["value"]
+    assert resolved
+    resolved["servers"], resolved["domains"], resolved["uplinks"] = [], [], ["10.0.0.2", "10.8.0.1"]
+    resolved["links"] = [
+        {"interface": "bond0", "servers": ["10.0.0.2"], "domains": ["example.com"]},
+        {"interface": "wg0", "servers": ["10.8.0.1"], "domains": ["~corp.example"]},
+    ]
+    steps = walked(fleet)
+    asked = {
+        name: [question.name for question in steps[f"node-0/host/{name}:53"].questions]
+        for name in ("10.0.0.2", "10.8.0.1")
+    }
+    assert asked == {"10.0.0.2": ["google.com"], "10.8.0.1": ["corp.example"]}
+    assert steps["node-0/host/127.0.0.53:53"].needs["google.com"] == ("node-0/host/10.0.0.2:53",)
+    resolved["tls"] = True
+    assert not {"10.0.0.2", "10.8.0.1"} & {step.destination for step in walked(fleet).values()}
+
+
+def test_a_vpn_with_many_domains_leaves_dnsmasqs_to_be_asked_for() -> None:
+    fleet = fleets.recorded()
+    for read in fleet.values():
+        assert read["resolved"]["value"]
+        domains = [f"~{number}.10.in-addr.arpa" for number in range(30)]
+        read["resolved"]["value"]["links"] = [{"interface": "vpn0", "servers": ["10.8.0.1"], "domains": domains}]
+    asked = {question.name for step in walked(fleet).values() for question in step.questions}
+    assert {"clusters.zjusct.io", "zju.edu.cn"} <= asked

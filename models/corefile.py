@@ -3,7 +3,8 @@
 Syntax: server blocks of zones, each with its plugins, one in a line (corefile(5), "Server Blocks"). What is imported
 (`import`), and upstreams over TLS or HTTPS, are not followed: `forwarded` alone knows of these. A question belongs to
 the block with the longest zone that holds its name: what that block hands on to nobody goes to nobody, whatever a
-shorter zone's block does.
+shorter zone's block does. A CoreDNS that is not root listens on another port than 53 (OpenShift's on 5353): that of its
+block for the cluster, or for all names.
 """
 
 from __future__ import annotations
@@ -36,7 +37,12 @@ def upstreams(corefile: str, nameservers: Sequence[str]) -> list[Upstream]:
     """
     found: list[Upstream] = []
     nobody: dict[str, str] = {}
-    for zones, plugin in _plugins(corefile):
+    lines = list(_plugins(corefile))
+    ports = _ports(lines)
+    for block, plugin in lines:
+        zones = [zone for zone, port in block if port in ports]
+        if block and not zones:
+            continue
         if not plugin:
             nobody |= dict.fromkeys(zones, "no server in its block of the Corefile")
         elif plugin[0] == "kubernetes":
@@ -114,12 +120,24 @@ def _servers(domain: str, server: str, nameservers: Sequence[str], because: str)
     return [Upstream(domain, shortest(host), port, because)] if usable(host) and 0 < port < 65536 else []
 
 
-def _plugins(corefile: str) -> Iterator[tuple[list[str], list[str]]]:
-    """Each plugin's line with the zones of its server block, first the block's own without any word.
+#: Zone and port of each address of a server block; none for a snippet.
+_Block = list[tuple[str, int]]
+
+
+def _ports(lines: Iterable[tuple[_Block, list[str]]]) -> set[int]:
+    """Where questions arrive: on port 53, unless the cluster's zone and the root are only on another one."""
+    cluster = [port for block, plugin in lines for _, port in block if plugin[:1] == ["kubernetes"]]
+    root = [port for block, _ in lines for zone, port in block if not zone]
+    own = [*cluster, *root]
+    return {53} if 53 in own else {53, *own[:1]}
+
+
+def _plugins(corefile: str) -> Iterator[tuple[_Block, list[str]]]:
+    """Each plugin's line with its server block, first the block's own without any word.
 
     Snippets and a plugin's own block are passed over.
     """
-    depth, zones = 0, list[str]()
+    depth, block = 0, _Block()
     waiting: list[str] = []
     for words in _lines(corefile):
         opens, closes = words.count("{"), words.count("}")
@@ -127,11 +145,11 @@ def _plugins(corefile: str) -> Iterator[tuple[list[str], list[str]]]:
         if depth == 0:
             waiting += named
             if opens:
-                zones = [] if waiting[:1] and waiting[0].startswith("(") else _zones(waiting)
+                block = [] if waiting[:1] and waiting[0].startswith("(") else _block(waiting)
                 waiting = []
-                yield zones, []
+                yield block, []
         elif depth == 1 and named:
-            yield zones, named
+            yield block, named
         depth = max(0, depth + opens - closes)
 
 
@@ -146,15 +164,15 @@ def _lines(corefile: str) -> Iterator[list[str]]:
             yield words
 
 
-def _zones(words: Iterable[str]) -> list[str]:
-    """The zones of a block that listens on port 53: another port is asked by nobody."""
-    found: list[str] = []
+def _block(words: Iterable[str]) -> _Block:
+    """What a block listens to without TLS."""
+    found: _Block = []
     for word in words:
         for one in filter(None, word.split(",")):
             rest = "" if "://" in one and not one.startswith("dns://") else one.removeprefix("dns://")
             host, port = _host(rest) if rest else ("", 0)
-            if port == 53:
-                found.append(_zone(host))
+            if port:
+                found.append((_zone(host), port))
     return found
 
 

@@ -80,10 +80,40 @@ def test_zones_for_which_it_asks_nobody() -> None:
 
 def test_what_does_not_count() -> None:
     assert found("(snippet) {\n  forward . 10.0.0.1\n}\n") == []
-    assert found(".:5353 {\n  forward . 10.0.0.1\n}\n") == []
+    # A port that nobody is sent to, whatever comes first.
+    other = ".:5353 {\n  forward . 10.0.0.1\n}\n"
+    assert found(KUBEADM % "172.25.4.1" + other) == found(other + KUBEADM % "172.25.4.1") == [("", "172.25.4.1", 53)]
+    assert nobody(other.replace(".:", "corp.example:") + KUBEADM % "172.25.4.1") == ["cluster.local"]
     assert found("tls://.:853 {\n  forward . 10.0.0.1\n}\n") == []
     assert found("# .:53 {\n#  forward . 10.0.0.1\n# }\n") == []
     assert found("") == found("{ } } {") == []
+
+
+OPENSHIFT = """\
+.:5353 {
+    bufsize 512
+    kubernetes cluster.local in-addr.arpa ip6.arpa {
+        pods insecure
+        fallthrough in-addr.arpa ip6.arpa
+    }
+    forward . /etc/resolv.conf {
+        policy sequential
+    }
+}
+hostname.bind:5353 {
+    chaos
+}
+"""
+
+
+def test_a_coredns_that_listens_on_another_port() -> None:
+    assert found(OPENSHIFT) == found(OPENSHIFT.replace("5353", "53")) == [("", "172.25.4.1", 53)]
+    assert nobody(OPENSHIFT) == ["cluster.local", "hostname.bind"]
+    # Its own block tells the port, and others on it count; those on a third one do not.
+    more = "zju.edu.cn:5353 {\n  forward . 10.10.0.21\n}\nexample.com:9053 {\n  forward . 10.0.0.1\n}\n"
+    metrics = ".:9153 {\n  prometheus\n}\n"
+    assert found(metrics + OPENSHIFT + more) == [("", "172.25.4.1", 53), ("zju.edu.cn", "10.10.0.21", 53)]
+    assert found("tls://.:853 {\n  forward . 10.0.0.1\n}\n" + OPENSHIFT) == [("", "172.25.4.1", 53)]
 
 
 def test_the_line_is_named() -> None:

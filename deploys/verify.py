@@ -61,14 +61,14 @@ if host.name == hosts[0].name:
         every = [result for of_node in results.values() for result in of_node]
         kept_out = [
             result
-            for one, of_node in results.items()
-            if (read := fleet[one])
-            for result in denied(of_node, {vip: node.asking(read, vip) for vip in vips[one]})
+            for name, of_node in results.items()
+            if (read := fleet[name])
+            for result in denied(of_node, {vip: node.asking(read, vip) for vip in vips[name]})
         ]
         well = bool(every) and complete
-        well = well and not any(lost(one) or unknown(one) for one in every if one not in kept_out)
-        for one in kept_out:
-            terminal.progress(f"{asked_for(one)}: all lost, unlike other pods: a NetworkPolicy, as it seems")
+        well = well and not any(lost(result) or unknown(result) for result in every if result not in kept_out)
+        for result in kept_out:
+            terminal.progress(f"{asked_for(result)}: all lost, unlike other pods: a NetworkPolicy, as it seems")
         if not any(asking.values()):
             terminal.progress(cases.NOTHING_SERVES)
         if not well or time.monotonic() >= until:

@@ -22,7 +22,7 @@ from models.needs import Need
 
 _PROTOCOLS = ("udp", "tcp")
 #: Interfaces whose addresses are services of the cluster: present on every node, served by none of its processes.
-_SERVICE_INTERFACES = ("kube-ipvs0", "nodelocaldns")
+_SERVICE_INTERFACES = ("kube-ipvs0", "kube-dummy-if", "nodelocaldns")
 #: Containers that no kubelet runs: they are not promised an answer, they only must not lose one. Whether a kubelet does
 #: is asked first: docker runs a pod for it in `/kubepods.slice/.../docker-ID.scope`, and kind all pods in `/docker/ID`.
 _KUBERNETES = "kubepods"

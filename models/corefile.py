@@ -83,17 +83,7 @@ def forwarded(corefile: str) -> list[tuple[str, int]]:
 
 def cluster_ports(corefile: str) -> list[int]:
     """The ports on which it answers for the cluster: those of the server blocks with the plugin `kubernetes`."""
-    depth, zones = 0, list[str]()
-    found: list[int] = []
-    for words in _lines(corefile):
-        named = [word for word in words if word not in ("{", "}")]
-        if depth == 0:
-            zones += [one for word in named for one in word.split(",") if one]
-        elif depth == 1 and named[:1] == ["kubernetes"] and zones[:1] and not zones[0].startswith("("):
-            found += [_host(zone)[1] for zone in zones if "://" not in zone.removeprefix("dns://")]
-        depth = max(0, depth + words.count("{") - words.count("}"))
-        # The zones may take several lines, the last of which opens the block.
-        zones = [] if not depth and "}" in words else zones
+    found = (port for block, plugin in _plugins(corefile) if plugin[:1] == ["kubernetes"] for _, port in block)
     return [port for port in dict.fromkeys(found) if 0 < port < 65536]
 
 

@@ -112,7 +112,8 @@ def _live(arguments: Sequence[str]) -> Drift:
 
 def _offline(directory: str, inventory: str, data: Sequence[str]) -> Drift:
     recorded = drift.load(directory)
-    return drift.of_snapshots(_policies(inventory or ",".join(recorded.fleet), data), recorded)
+    # Twice, and known once: pyinfra takes one name without a comma for a file.
+    return drift.of_snapshots(_policies(inventory or ",".join([*recorded.fleet, *recorded.fleet]), data), recorded)
 
 
 def _policies(inventory: str, data: Sequence[str]) -> dict[str, Policy]:

@@ -17,7 +17,7 @@ from facts.snapshot import Snapshot
 from facts.sockets import Socket as Held
 from models import corefile
 from models.dnsmasq import Query, Socket, configuration, starts
-from models.host import IP, Address, Host, Listener
+from models.host import Address, Host, Listener
 from models.needs import Need
 
 _PROTOCOLS = ("udp", "tcp")
@@ -336,8 +336,8 @@ def _neighbours(
     if not lan and networks:
         widest = min(networks, key=lambda network: network.prefixlen)
         # Of one more than the node has itself, one is somebody else's.
-        some: Iterable[IP] = islice(widest.hosts(), len(node.addresses) + 1)
-        lan = [(f"LAN {ip}", str(ip)) for ip in some if not node.is_local(ip)][:1]
+        some = [str(ip) for ip in islice(widest.hosts(), len(node.addresses) + 1)]
+        lan = [(f"LAN {ip}", ip) for ip in some if not node.is_local(ip_address(ip))][:1]
     for who, address in lan:
         yield who, address, entry, required
     remote = (

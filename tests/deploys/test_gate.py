@@ -141,6 +141,11 @@ def test_drift_of_the_nodes_and_of_their_snapshots(healed: Lab, pyinfra: Run, tm
     done = gate("--snapshots", str(snapshots))
     assert done.returncode == 2
     assert f"DRIFT node-0: {DNSMASQ}\n" in done.stdout and "+except-interface=lo\n" in done.stdout
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    (alone / "node-0.json").write_text(json.dumps(json.loads(said)["facts.snapshot.NodeSnapshot"]["node-0"]))
+    done = gate("--snapshots", str(alone))
+    assert done.returncode == 2 and f"DRIFT node-0: {DNSMASQ}\n" in done.stdout
     # A policy that is changed in a pull request, judged without a node.
     done = gate("--snapshots", str(snapshots), "inventory", "--data", "dnsmasq_interface_policy=bind-dynamic")
     assert done.returncode == 2 and "+except-interface=virbr*\n" in done.stdout

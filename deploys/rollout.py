@@ -21,7 +21,7 @@ from deploys.asked import Asked
 from deploys.once import once
 from deploys.policy import Policy
 from deploys.refusals import stop_for, stop_if
-from facts import snapshot
+from facts import parallel, snapshot
 from facts.conntrack import not_deletable
 from facts.netfilter import Backend
 from facts.snapshot import Snapshot
@@ -238,14 +238,16 @@ def _cluster_refusals(hosts: list[Host], changes: Mapping[str, NodeChange], orde
 
 def boot_refusals(hosts: Sequence[Host], changes: Mapping[str, NodeChange]) -> list[str]:
     """The files of nodes that take a setting back at their next boot."""
-    refusals: list[str] = []
-    for host in hosts:
-        if wanted := changes[host.name].asked.settings:
-            try:
-                sysctl.check_boot(host, wanted)
-            except Refused as refusal:
-                refusals.append(f"{host.name}: {refusal}")
-    return refusals
+
+    def why(host: Host) -> str:
+        try:
+            sysctl.check_boot(host, changes[host.name].asked.settings)
+        except Refused as refusal:
+            return str(refusal)
+        return ""
+
+    found = parallel.each([host for host in hosts if changes[host.name].asked.settings], why)
+    return [f"{name}: {refusal}" for name, refusal in found.items() if refusal]
 
 
 def _majority(fleet: Mapping[str, Snapshot | None], unseen: int) -> Backend | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from deploys import policy as policies
 from deploys.exits import Exit
 from deploys.look import look, look_back
 from lab.api import Lab
+from lab.places import Node
 from probes.hops import ROUNDS
 from tests.conftest import Run
 from tests.deploys.nodes import state
@@ -116,18 +118,36 @@ table netdev netpol {
 """
 
 
-def test_a_pod_that_may_not_ask_is_no_incident(healed: Lab, pyinfra: Run) -> None:
-    """Beside one that is answered; where that one is not answered either, it is one."""
+@pytest.fixture
+def database(healed: Lab) -> Iterator[Node]:
+    """node-0 with a second client pod, at DATABASE, in the namespace cni-database."""
     lab_node = healed.node("node-0")
-    client, coredns = (lab_node.pod(name) for name in ("client", "coredns"))
+    try:
+        lab_node.run(["sh", "-c", _POD, "sh", DATABASE, lab_node.plan.cilium_host])
+        yield lab_node
+    finally:
+        lab_node.run(["sh", "-c", _NO_POD, "sh", DATABASE], check=False)
+
+
+def test_a_fault_of_one_pods_link_is_an_incident_beside_another_pod(healed: Lab, database: Node, pyinfra: Run) -> None:
+    healed.inject("rp-filter-strict", "node-0")
+    diagnosis = said(pyinfra(*DIAGNOSE, "--data", "json=-"))
+    (verdict,) = diagnosis["verdicts"]
+    client, coredns = (database.pod(name).address for name in ("client", "coredns"))
+    assert (verdict["check"], verdict["hop"]) == ("KERNEL-001", f"node-0/pod {client}/{coredns}:53")
+    states = {one["id"]: one["state"] for one in diagnosis["hops"]}
+    assert (states[verdict["hop"]], states[f"node-0/pod {DATABASE}/{coredns}:53"]) == ("loses", "ok")
+
+
+def test_a_pod_that_may_not_ask_is_no_incident(database: Node, pyinfra: Run) -> None:
+    """Beside one that is answered; where that one is not answered either, it is one."""
+    client, coredns = (database.pod(name) for name in ("client", "coredns"))
     hop = f"node-0/pod {DATABASE}/{coredns.address}:53"
-    lab_node.run(["sh", "-c", _POD, "sh", DATABASE, lab_node.plan.cilium_host])
-    database = ("ip", "netns", "exec", "cni-database")
     try:
         well = pyinfra(*DIAGNOSE, "--data", "json=-")
         assert well.returncode == Exit.WELL, well.stderr
         assert {one["id"]: one["state"] for one in said(well)["hops"]}[hop] == "ok"
-        lab_node.run([*database, "nft", "-f", "-"], stdin=_POLICY)
+        database.run(["ip", "netns", "exec", "cni-database", "nft", "-f", "-"], stdin=_POLICY)
         kept_out = pyinfra(*DIAGNOSE, "--data", "json=-")
         assert kept_out.returncode == Exit.WELL, kept_out.stderr
         diagnosis = said(kept_out)
@@ -142,7 +162,6 @@ def test_a_pod_that_may_not_ask_is_no_incident(healed: Lab, pyinfra: Run) -> Non
         assert said(lost)["verdicts"]
     finally:
         client.run(["nft", "delete", "table", "netdev", "netpol"], check=False)
-        lab_node.run(["sh", "-c", _NO_POD, "sh", DATABASE], check=False)
 
 
 @pytest.mark.parametrize(

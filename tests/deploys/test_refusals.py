@@ -41,7 +41,10 @@ def test_a_file_that_takes_a_setting_back_at_boot_stops_the_run() -> None:
 
     def host(name: str, file: str) -> Host:
         line = {"name": CONNTRACK_MAXIMUM, "value": "65536", "file": f"/etc/sysctl.d/{file}", "line": 3}
-        return cast(Host, SimpleNamespace(name=name, get_fact=lambda _: {"state": "value", "value": [line]}))
+        state = SimpleNamespace(config=SimpleNamespace(PARALLEL=2))
+        return cast(
+            Host, SimpleNamespace(name=name, state=state, get_fact=lambda _: {"state": "value", "value": [line]})
+        )
 
     full = NodeChange(asked=Asked(settings={CONNTRACK_MAXIMUM: "262144"}))
     hosts = [host("node-0", "99-cis.conf"), host("node-1", "50-cis.conf"), host("node-2", "99-cis.conf")]

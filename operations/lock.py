@@ -38,6 +38,8 @@ TTL = 180
 _RENEWAL = 45
 #: Seconds that a node may take to answer.
 _TIMEOUT = 60
+#: Seconds that the end of this process waits for locks that are being taken in that moment.
+_SETTLES = 10
 
 
 class Answer(FactBase[str]):
@@ -191,8 +193,11 @@ def _take(run: str, hosts: Sequence[Host], kubectl: Kubectl | None, namespace: s
     # One node alone comes first: of two runs that begin together and want the same nodes, one gets them all.
     first, *rest = sorted(hosts, key=lambda each: each.name)
     for group in ([first], rest):
+        # Remembered first, as above.
+        _held.hosts |= {each.name: each for each in group}
         answers = parallel.each(group, lambda each: _ask(each, "take", run, undoing))
-        _held.hosts |= {each.name: each for each in group if not answers[each.name].startswith("refused: ")}
+        for name in (name for name, said in answers.items() if said.startswith("refused: ")):
+            _held.hosts.pop(name, None)
         refusals = [
             f"{name}: {said.removeprefix('refused: ') or 'its lock could not be taken'}"
             for name, said in answers.items()
@@ -210,7 +215,7 @@ def _take(run: str, hosts: Sequence[Host], kubectl: Kubectl | None, namespace: s
 
 
 def _given_up(run: str, refusals: list[str]) -> list[str]:
-    release(run)
+    _release(run)
     return refusals
 
 
@@ -255,6 +260,13 @@ def _renewing_lease(run: str) -> None:
 
 def release(run: str = runs.RUN) -> None:
     """Let go of everything that this process holds. Registered with `atexit`; what cannot be released runs out."""
+    # A node may be agreeing just now: its lock is there after what is asked of it in between.
+    if taking := _held.asked.get(run):
+        taking.wait(_SETTLES)
+    _release(run)
+
+
+def _release(run: str) -> None:
     hosts, _held.hosts = list(_held.hosts.values()), {}
     held, _held.lease = _held.lease, None
     answers = parallel.each(hosts, lambda each: _ask(each, "release", run))

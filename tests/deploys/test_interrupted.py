@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -35,6 +36,8 @@ def test_ctrl_c_ends_a_run_with_130(words: list[str], doing: str) -> None:
         os.close(theirs)
         try:
             said = _until(ours, doing)
+            # Python looks for signals before it waits for a line, and then when one comes: not in between.
+            time.sleep(1)
             run.send_signal(signal.SIGINT)
             said += _until(ours, "stopped by Ctrl-C")
             assert run.wait(timeout=60) == Exit.INTERRUPTED, said
@@ -47,6 +50,7 @@ def _until(terminal: int, words: str) -> str:
     said = ""
     deadline = time.monotonic() + 60
     while words not in said:
-        assert time.monotonic() < deadline, said
+        ready, _, _ = select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))
+        assert ready, said
         said += os.read(terminal, 4096).decode(errors="replace")
     return said

@@ -23,6 +23,7 @@ from tests.deploys.nodes import state
 
 pytestmark = pytest.mark.lab
 
+VERIFY = ("-y", "inventory", "deploys/verify.py")
 DIAGNOSE = ("-y", "inventory", "deploys/diagnose.py")
 
 
@@ -154,6 +155,9 @@ def test_a_pod_that_may_not_ask_is_no_incident(database: Node, pyinfra: Run) -> 
         assert diagnosis["verdicts"] == []
         assert {one["id"] for one in diagnosis["hops"] if one["state"] != "ok"} == {hop}
         assert any(line.startswith(f"node-0/pod {DATABASE}: not answered at") for line in diagnosis["unseen"])
+        proven = pyinfra(*VERIFY)
+        assert proven.returncode == Exit.WELL, proven.stderr
+        assert f"pod {DATABASE}" in proven.stderr and "a NetworkPolicy, as it seems" in proven.stderr
         client.run(["nft", "-f", "-"], stdin=_POLICY)
         lost = pyinfra(*DIAGNOSE, "--data", "json=-")
         assert lost.returncode == Exit.NOT_WELL, lost.stderr

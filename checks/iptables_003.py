@@ -6,9 +6,12 @@ cause of "half of the queries time out while ipvsadm -ln looks right".
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from checks import guard
 from checks.case import Case
 from checks.finding import Finding, Status
+from facts.netfilter import Backend, Family
 from models import kube_services
 from models.kube_services import Way
 
@@ -26,8 +29,7 @@ def check(case: Case) -> list[Finding]:
     if kube_services.gone(case.snapshot):
         findings = _left_behind(case, [way for way in ways if way.dnat["owner"] == "kube"])
         ways = [way for way in ways if way.dnat["owner"] != "kube"]
-    for backend, family in dict.fromkeys((way.backend, way.family) for way in ways):
-        here = [way for way in ways if (way.backend, way.family) == (backend, family)]
+    for backend, family, here in _by_table(ways):
         shown = [way for way in here if kube_services.leads_to(way)]
         if not all(_targets(case, way) for way in shown):
             sentence = f"{backend} for IPv{family} rewrites DNS queries, and nothing tells which pods answer them now"
@@ -58,11 +60,15 @@ def check(case: Case) -> list[Finding]:
     return [case.finding(ID, TITLE, Status.PASS, sentence, _evidence(ways))]
 
 
+def _by_table(ways: list[Way]) -> Iterator[tuple[Backend, Family, list[Way]]]:
+    for backend, family in dict.fromkeys((way.backend, way.family) for way in ways):
+        yield backend, family, [way for way in ways if (way.backend, way.family) == (backend, family)]
+
+
 def _left_behind(case: Case, ways: list[Way]) -> list[Finding]:
     """What nobody looks after any more. Cilium leaves the node's own packets to it where its socket LB is off."""
     findings: list[Finding] = []
-    for backend, family in dict.fromkeys((way.backend, way.family) for way in ways):
-        here = [way for way in ways if (way.backend, way.family) == (backend, family)]
+    for backend, family, here in _by_table(ways):
         sentence = (
             f"{backend} for IPv{family} still rewrites queries for {here[0].dnat['vip']}:53, left behind by a"
             " kube-proxy that is gone: Cilium takes the packets before"

@@ -14,14 +14,13 @@ from pyinfra.api.state import State
 from deploys import policy as policies
 from deploys.once import once
 from facts import cluster, snapshot
-from facts.addresses import endpoint, ip_address
+from facts.addresses import ip_address, server, usable
 from facts.kubectl import Kubectl, KubectlError
 from facts.snapshot import Snapshot
 from models import corefile, node
 from models.kube_services import runs_dns
 from models.listed import listed
 from models.refused import Refused
-from models.upstreams import usable
 from operations import cluster_files, cluster_objects
 from operations.cluster_files import Manifest, Object, Reached, Served, Spread
 from probes.guard import Asked, in_cluster
@@ -125,7 +124,7 @@ def reached(
                 f"{name} forwards to {files[0]}, and no CoreDNS with one was found on these nodes: "
                 "whom a policy would cut off is not known"
             )
-        asked = {end: _end(*end) for end in named if end[1]}
+        asked = {end: server(*end) for end in named if end[1]}
         asked |= {(one, 53): f"{one} (in its {files[0]})" for one in nameservers if files}
         if strange := [said for end, said in asked.items() if end not in opened]:
             raise Refused(
@@ -143,10 +142,6 @@ def _nameservers(fleet: Mapping[str, Snapshot | None]) -> list[str]:
             if runs_dns(pod):
                 found |= {str(ip_address(address)) for address in pod["nameservers"] if usable(address)}
     return sorted(found)
-
-
-def _end(address: str, port: int) -> str:
-    return address if port == 53 else endpoint(address, port)
 
 
 def _corefiles(kubectl: Kubectl, namespace: str) -> dict[str, str]:

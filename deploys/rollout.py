@@ -137,6 +137,8 @@ def too_slow(
     + changes, wanted: of each node, what it needs and its policy; fleet, known: as for `needed`
     + parallel: nodes at once
     """
+    if not any(change.goes_back for change in changes.values()):
+        return ""
     first = next(iter(wanted.values()))
     served = node.vips(fleet, first.dns_vips)
     services = kube_services.vips(fleet, known, first.dns_services)

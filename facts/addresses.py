@@ -39,6 +39,20 @@ def ip_network(text: str) -> Network:
     return ipaddress.ip_network(text, strict=False)
 
 
+def usable(address: str) -> bool:
+    """An address that can be asked: link-local ones with an interface (`fe80::1%eth0`) are not."""
+    try:
+        ip_address(address)
+    except ValueError:
+        return False
+    return "%" not in address
+
+
+def server(address: str, port: int) -> str:
+    """A DNS server as people write it: `172.25.4.1`, and with its port where that is not 53."""
+    return address if port == 53 else endpoint(address, port)
+
+
 def endpoint(address: str, port: int) -> str:
     """Both as one word, as iptables, ss(8) and kubectl write them: `10.244.0.11:53`, `[fd00::11]:53`."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
@@ -48,9 +62,5 @@ def of_endpoint(text: str) -> tuple[str, int]:
     """Address and port of such a word; ("", 0) for any other one, for rules may hold anything."""
     address, _, port = text.rpartition(":")
     address = address.removeprefix("[").removesuffix("]")
-    try:
-        ip_address(address)
-    except ValueError:
-        return "", 0
-    good = port.isdecimal() and len(port) < 6 and "%" not in address and 0 < int(port) < 65536
+    good = usable(address) and port.isdecimal() and len(port) < 6 and 0 < int(port) < 65536
     return (address, int(port)) if good else ("", 0)

@@ -12,10 +12,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from facts.addresses import ip_address, shortest
+from facts.addresses import ip_address, shortest, usable
 from facts.pods import Pod
 from facts.snapshot import Snapshot
-from models.upstreams import Upstream, of_resolv_conf, usable
+from models.upstreams import Upstream, of_resolv_conf
 
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|(\S+)')
 #: The port of a server that none is named for, by the scheme before it (plugin/pkg/parse of CoreDNS).

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, cast, get_args
 
-from facts.addresses import endpoint, ip_address, of_endpoint
+from facts.addresses import endpoint, ip_address, of_endpoint, usable
 from facts.counters import Counters
 from facts.ipvs_lines import Protocol, Server
 from facts.netfilter import Backend, Family
 from facts.netfilter_table import Dnat, dnat_targets
 from facts.pods import Pod
 from facts.snapshot import Snapshot
-from models import corefile, kube_backends, node, upstreams
+from models import corefile, kube_backends, node
 
 Mode = Literal["ipvs", "iptables", "nftables", ""]
 
@@ -33,10 +33,6 @@ _SECTIONS: tuple[Literal["kube_proxy", "rulesets", "ipvs", "nft_tables", "altern
 #: The programs whose pods stand behind the cluster's DNS service, where nothing else tells which do.
 PROGRAMS = ("coredns", "kube-dns")
 
-#: The interfaces on which kube-proxy and kube-router keep the services' addresses, for IPVS: they are nobody's.
-DEVICES = ("kube-ipvs0", "kube-dummy-if")
-#: That of NodeLocal DNSCache (node-cache's default): pods ask its address, or it takes the service's from the service.
-_CACHE = "nodelocaldns"
 #: They have kube-proxy inside, unless they were told not to, which their command line does not show.
 _EMBEDDED = ("k3s", "k3s-agent", "microk8s")
 
@@ -113,7 +109,7 @@ def vips(fleet: Mapping[str, Snapshot | None], endpoints: Endpoints, named: Coll
     asked = {address for pod in pods for address in pod["nameservers"]}
     # Others have CoreDNS behind them too: for a LAN, behind a load balancer. A pod with dnsPolicy Default may ask one.
     meant = (asked - _nodes_own(read)) & {*endpoints, *sent} or asked & {*endpoints, *sent}
-    if meant and not any(_has(snapshot, _CACHE) for snapshot in read):
+    if meant and not any(_has(snapshot, node.CACHE) for snapshot in read):
         return sorted(meant)
     if endpoints:
         return sorted(endpoints)
@@ -148,15 +144,7 @@ def programs(read: Iterable[Snapshot]) -> list[str]:
 
 
 def _nodes_own(read: Iterable[Snapshot]) -> set[str]:
-    """What the nodes' own resolvers ask: pods with dnsPolicy Default, too."""
-    found: set[str] = set()
-    for snapshot in read:
-        resolv_conf, resolved = snapshot["resolv_conf"]["value"], snapshot["resolved"]["value"]
-        found |= set(resolv_conf["nameservers"] if resolv_conf else ())
-        if resolved:
-            found |= {*resolved["uplinks"], *resolved["servers"]}
-            found |= {server for link in resolved["links"] for server in link["servers"]}
-    return found
+    return {address for snapshot in read for address in node.own_servers(snapshot)}
 
 
 def _most_named(read: Sequence[Snapshot]) -> set[str]:
@@ -181,7 +169,7 @@ def _most_named(read: Sequence[Snapshot]) -> set[str]:
                 # Whom CoreDNS asks is not the service that leads to it.
                 taken |= {*pod["nameservers"], *(one.address for one in corefile.of_pod(pod, snapshot))}
         for interface in snapshot["interfaces"]["value"]:
-            if interface["name"] not in DEVICES:
+            if interface["name"] not in node.DEVICES:
                 taken |= {address["address"] for address in interface["addresses"]}
     # A link-local one is a cache on each node, wherever it runs there.
     left = {address: count for address, count in counts.items() if address not in taken and _routed(address)}
@@ -196,7 +184,7 @@ def _clusters(snapshot: Snapshot) -> bool:
 
 
 def _routed(address: str) -> bool:
-    return upstreams.usable(address) and not (ip_address(address).is_loopback or ip_address(address).is_link_local)
+    return usable(address) and not (ip_address(address).is_loopback or ip_address(address).is_link_local)
 
 
 def _has(snapshot: Snapshot, name: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -21,8 +21,12 @@ from models.host import Address, Host, Listener
 from models.needs import Need
 
 _PROTOCOLS = ("udp", "tcp")
+#: The interfaces on which kube-proxy and kube-router keep the services' addresses, for IPVS: they are nobody's.
+DEVICES = ("kube-ipvs0", "kube-dummy-if")
+#: That of NodeLocal DNSCache (node-cache's default): pods ask its address, or it takes the service's from the service.
+CACHE = "nodelocaldns"
 #: Interfaces whose addresses are services of the cluster: present on every node, served by none of its processes.
-_SERVICE_INTERFACES = ("kube-ipvs0", "kube-dummy-if", "nodelocaldns")
+_SERVICE_INTERFACES = (*DEVICES, CACHE)
 #: Containers that no kubelet runs: they are not promised an answer, they only must not lose one. Whether a kubelet does
 #: is asked first: docker runs a pod for it in `/kubepods.slice/.../docker-ID.scope`, and kind all pods in `/docker/ID`.
 _KUBERNETES = "kubepods"
@@ -97,7 +101,8 @@ def vips(fleet: Mapping[str, Snapshot | None], given: Sequence[str] | None) -> d
     }
 
 
-def _asked_servers(snapshot: Snapshot) -> Iterable[str]:
+def own_servers(snapshot: Snapshot) -> Iterator[str]:
+    """What the node's own resolvers ask: pods with dnsPolicy Default, too."""
     resolv_conf, resolved = snapshot["resolv_conf"]["value"], snapshot["resolved"]["value"]
     if resolv_conf:
         yield from resolv_conf["nameservers"]
@@ -106,6 +111,10 @@ def _asked_servers(snapshot: Snapshot) -> Iterable[str]:
         yield from resolved["servers"]
         for link in resolved["links"]:
             yield from link["servers"]
+
+
+def _asked_servers(snapshot: Snapshot) -> Iterator[str]:
+    yield from own_servers(snapshot)
     for pod in snapshot["pods"]["value"]:
         if _is_kubernetes(pod):
             yield from pod["nameservers"]
@@ -126,20 +135,26 @@ def _served(snapshot: Snapshot, asked: set[str]) -> tuple[str, ...]:
 
 def _held_by_another(snapshot: Snapshot, address: str) -> bool:
     """Whether another program answers there: with a socket of the address, or with one of every address."""
-    every = ("*", "0.0.0.0" if ip_address(address).version == 4 else "::")
     apart = {instance["pid"] for instance in snapshot["dnsmasq"]["value"]["instances"] if not instance["on_host"]}
     exact: list[bool] = []
     wildcard: list[bool] = []
-    for socket in snapshot["sockets"]["value"]:
-        if socket["port"] == 53:
-            another = socket["process"] not in ("", "dnsmasq") or _owned(socket, apart)
-            if socket["address"] == address:
-                exact.append(another)
-            elif socket["address"] in every and not socket["interface"]:
-                wildcard.append(another)
+    for socket in _listening(snapshot, address):
+        another = socket["process"] not in ("", "dnsmasq") or _owned(socket, apart)
+        (exact if socket["address"] == address else wildcard).append(another)
     if exact:
         return any(exact)
     return bool(wildcard) and all(wildcard) and not _should_run(snapshot)
+
+
+def _listening(snapshot: Snapshot, address: str) -> list[Held]:
+    """Who holds port 53 there: of the address, or of every address."""
+    every = ("*", "0.0.0.0" if ip_address(address).version == 4 else "::")
+    return [
+        socket
+        for socket in snapshot["sockets"]["value"]
+        if socket["port"] == 53
+        and (socket["address"] == address or (socket["address"] in every and not socket["interface"]))
+    ]
 
 
 def _owned(socket: Held, pids: Collection[int]) -> bool:
@@ -172,7 +187,7 @@ def serving(snapshot: Snapshot, vip: str) -> Instance | None:
                     if _owned(socket, {instance["pid"]}):
                         return instance
     service = next((instance for instance in instances if instance["unit"] == UNIT), None)
-    if service and configuration(service["options"]).port != 53 and _is_listened_on(snapshot, vip):
+    if service and configuration(service["options"]).port != 53 and _listening(snapshot, vip):
         # It serves DHCP alone (port=0), or DNS elsewhere.
         return None
     return service
@@ -189,17 +204,7 @@ def _is_own(snapshot: Snapshot, address: str) -> bool:
         return not foreign(instance)
     instances = snapshot["dnsmasq"]["value"]["instances"]
     there = any(instance["on_host"] and not foreign(instance) for instance in instances)
-    return there and not _is_listened_on(snapshot, address)
-
-
-def _is_listened_on(snapshot: Snapshot, address: str) -> bool:
-    """Whether anybody holds port 53 there: of the address, or of every address."""
-    every = ("*", "0.0.0.0" if ip_address(address).version == 4 else "::")
-    return any(
-        socket["port"] == 53
-        and (socket["address"] == address or (socket["address"] in every and not socket["interface"]))
-        for socket in snapshot["sockets"]["value"]
-    )
+    return there and not _listening(snapshot, address)
 
 
 def not_listening(snapshot: Snapshot, instance: Instance, planned: Collection[Socket]) -> list[str]:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from facts.addresses import endpoint, of_endpoint
+from facts.addresses import endpoint, of_endpoint, usable
 from facts.snapshot import Snapshot
 from models import kube_services, node, stub_domains, upstreams
 from models.resolvers import Dnsmasq, Endpoint, Fleet, Place, Resolver, Service, Stub
@@ -158,7 +158,7 @@ class _Way:
     def _from_pod(self, client: Place) -> None:
         pod = self.fleet.pod(client)
         for address in pod["nameservers"][:_LIBC] if pod else ():
-            if upstreams.usable(address):
+            if usable(address):
                 self._first("pod to service", client, address, f"nameserver {address} in its resolv.conf")
 
     def _from_host(self, name: str) -> None:
@@ -168,7 +168,7 @@ class _Way:
             self._first("host to service", here, service, f"{service} is a DNS service of the cluster")
         resolv_conf = read["resolv_conf"]["value"]
         for address in (resolv_conf["nameservers"] if resolv_conf else [])[:_LIBC]:
-            if upstreams.usable(address):
+            if usable(address):
                 stub = isinstance(self.fleet.at(here, address), Stub)
                 because = f"nameserver {address} in {resolv_conf['path'] if resolv_conf else ''}"
                 self._first("host to stub" if stub else "host to dnsmasq", here, address, because)

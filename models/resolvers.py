@@ -273,7 +273,7 @@ class Fleet:
         for name, snapshot in self.read.items():
             for interface in snapshot["interfaces"]["value"]:
                 for address in interface["addresses"]:
-                    if interface["name"] not in kube_services.DEVICES and address["scope"] != "host":
+                    if interface["name"] not in node.DEVICES and address["scope"] != "host":
                         found.setdefault(address["address"], []).append(name)
         return found
 

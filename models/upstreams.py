@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from facts.addresses import ip_address, of_endpoint, shortest
+from facts.addresses import ip_address, of_endpoint, shortest, usable
 from facts.dnsmasq import Instance
 from facts.resolver import PATH, Link
 from facts.snapshot import Snapshot
@@ -129,15 +129,6 @@ def chosen(upstreams: Sequence[Upstream], domain: str) -> list[Upstream]:
 def within(name: str, domain: str) -> bool:
     """Whether a name is the domain or below it."""
     return not domain or name == domain or name.endswith(f".{domain}")
-
-
-def usable(address: str) -> bool:
-    """An address that can be asked: link-local ones with an interface (`fe80::1%eth0`) are not."""
-    try:
-        ip_address(address)
-    except ValueError:
-        return False
-    return "%" not in address
 
 
 def _of_file(file: str, snapshot: Snapshot) -> list[Upstream]:

@@ -9,7 +9,7 @@ from math import ceil
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from facts.addresses import endpoint
+from facts.addresses import server
 from facts.guards import FOLDER, MANIFEST, Installed
 from facts.netfilter import TOOLS
 from facts.netfilter_chains import HASHED, OWNED
@@ -154,7 +154,7 @@ def table(parts: Mapping[str, Sequence[Asked]]) -> str:
             "part": part,
             "index": index,
             "stage": each.stage,
-            "target": _end(each.probe["destination"], each.probe["port"]),
+            "target": server(each.probe["destination"], each.probe["port"]),
             "protocol": each.probe["protocol"],
             "tries": each.probe["tries"],
             "takes": "found" if each.probe["rcodes"] else "any",
@@ -198,7 +198,3 @@ def _manifest(files: Sequence[File], made: Sequence[str], folders: Sequence[str]
     lines += [f"folder - - {path}" for path in folders]
     lines += [f"unit - - {unit}" for unit in units]
     return "\n".join(lines) + "\n"
-
-
-def _end(address: str, port: int) -> str:
-    return address if port == 53 else endpoint(address, port)

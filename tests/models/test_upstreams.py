@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from facts.addresses import usable
 from facts.snapshot import Snapshot
 from models import upstreams
 from models.upstreams import Upstream
@@ -86,7 +87,7 @@ def resolved(
     state["servers"], state["domains"] = list(servers), list(domains)
     state["links"] = [{"interface": name, "servers": asked, "domains": named} for name, asked, named in links]
     every = [*servers, *(server for _, asked, _ in links for server in asked)]
-    state["uplinks"] = [server for server in every if upstreams.usable(server)]
+    state["uplinks"] = [server for server in every if usable(server)]
     state["tls"] = tls
     return node
 
